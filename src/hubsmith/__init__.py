@@ -1,0 +1,1 @@
+"""hubsmith: immutable, reproducible JupyterHub appliance images, proven in virtual machines."""

@@ -1,0 +1,59 @@
+"""The command line: one thin file per verb.
+
+A verb is a module here with ``HELP`` (one line), ``configure(parser)`` and ``main(args) -> int``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from hubsmith.errors import HubsmithError
+
+#: In the order of the pipeline; a verb is imported only when it is called, so that `hubsmith --help` is quick.
+VERBS = {
+    "lock": "solve an image's packages and write its lock",
+    "fetch": "bring locked artifacts into the cache and the Nix store",
+    "plan": "print an image's manifest",
+    "build": "build an image",
+    "diff": "compare two manifests or two built images",
+    "archive": "pack all inputs of an image into one file",
+    "test": "prove a built image in virtual machines and write its report",
+    "settings": "check a settings file, or print the reference",
+    "up": "start a deployment",
+    "info": "list a deployment's machines",
+    "check": "check a deployment's machines",
+    "ssh": "open a shell on a machine",
+    "down": "stop a deployment",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the ``hubsmith`` command.
+
+    :returns: the exit code (see ``docs/operators/exit-codes.md``).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="hubsmith", description="Immutable JupyterHub appliance images.")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every command that is run")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    for name, help_line in VERBS.items():
+        sub = verbs.add_parser(name, help=help_line, description=help_line[0].upper() + help_line[1:] + ".")
+        if name == wanted:
+            importlib.import_module(f"hubsmith.cli.{name}").configure(sub)
+    args = parser.parse_args(words)
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("urllib3", "asyncio", "qemu"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return int(importlib.import_module(f"hubsmith.cli.{args.verb}").main(args))
+    except HubsmithError as error:
+        print(f"hubsmith {args.verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"hubsmith {args.verb}: interrupted; run it again to go on", file=sys.stderr)
+        return 130
