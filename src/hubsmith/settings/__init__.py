@@ -1,0 +1,1 @@
+"""The launch-time settings (``/etc/hubsmith/settings.toml``): schema, checks, reference."""

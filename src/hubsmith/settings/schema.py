@@ -1,0 +1,225 @@
+"""The launch-time settings: one typed schema for the build machine, the guest and the reference.
+
+Every field carries its type, its default, an example and its description: ``docs/operators/settings.md`` is made
+of them. A field is judged alone here; what holds between fields is in :mod:`hubsmith.settings.rules`.
+
+Sizes are kept as bytes and durations as seconds (integers).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from hubsmith.settings import checks
+from hubsmith.settings.scalars import Bool, Duration, Int, Label, Number, Secret, Size, Str
+
+UserName = Annotated[Str, AfterValidator(checks.user_name), Label("user name")]
+Domain = Annotated[Str, AfterValidator(checks.domain), Label("domain name")]
+Email = Annotated[Str, AfterValidator(checks.email), Label("e-mail address")]
+HttpsUrl = Annotated[Str, AfterValidator(checks.https_url), Label("https URL")]
+Certificates = Annotated[Str, AfterValidator(checks.certificates), Label("PEM text")]
+PrivateKey = Annotated[Str, AfterValidator(checks.private_key), Label("PEM text"), Secret()]
+PasswordHash = Annotated[Str, AfterValidator(checks.password_hash), Label("password hash"), Secret()]
+SshKey = Annotated[Str, AfterValidator(checks.ssh_key), Label("SSH public key")]
+
+
+class Table(BaseModel):
+    """A table of the settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Hub(Table):
+    """The hub as a whole."""
+
+    domain: Domain | None = Field(
+        default=None,
+        description="The name under which people reach the hub. Without it the hub answers on any name and address.",
+        examples=["hub.example.org"],
+    )
+    admins: tuple[UserName, ...] = Field(
+        default=(),
+        description="Users who may use JupyterHub's admin page and write to the shared folder. Each must be in "
+        "`users`. An admin of the hub is not root on the machine.",
+        examples=[["alice"]],
+    )
+    announcement: Annotated[Str, AfterValidator(checks.one_line)] = Field(
+        default="",
+        max_length=500,
+        description="One line of plain text, shown on the hub's pages.",
+        examples=["Maintenance on Friday from 18:00 to 19:00 UTC"],
+    )
+    concurrent_spawn_limit: Int = Field(
+        default=20,
+        ge=1,
+        le=1000,
+        description="How many servers may be starting at the same time; further ones are asked to try again.",
+        examples=[50],
+    )
+    upload_limit: Size = Field(
+        default=1024**3,
+        ge=1024**2,
+        description="The largest file that can be uploaded in one request.",
+        examples=["200M"],
+    )
+
+
+class Tls(Table):
+    """The certificate of the hub."""
+
+    mode: Literal["self-signed", "letsencrypt", "provided"] = Field(
+        default="self-signed",
+        description="`self-signed`: made on the machine, browsers warn. `letsencrypt`: issued and renewed by an ACME "
+        "authority. `provided`: the one in `certificate` and `key`.",
+        examples=["letsencrypt"],
+    )
+    email: Email | None = Field(
+        default=None,
+        description="Where the authority writes about the certificate. Needed for `letsencrypt`.",
+        examples=["admin@example.org"],
+    )
+    staging: Bool = Field(
+        default=False,
+        description="Use the staging service of Let's Encrypt: for trials, hardly limited, not trusted by browsers.",
+        examples=[True],
+    )
+    directory_url: HttpsUrl | None = Field(
+        default=None,
+        description="The directory of another ACME authority, instead of that of Let's Encrypt.",
+        examples=["https://ca.example.org/acme/directory"],
+    )
+    ca_bundle: Certificates | None = Field(
+        default=None,
+        description="The PEM certificates that sign the ACME authority's own web server, when it is a private one.",
+        examples=["-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"],
+    )
+    certificate: Certificates | None = Field(
+        default=None,
+        description="For `provided`: the PEM certificate of the hub, followed by its intermediate ones.",
+        examples=["-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"],
+    )
+    key: PrivateKey | None = Field(
+        default=None,
+        repr=False,
+        description="For `provided`: the PEM private key of the certificate, without a pass phrase.",
+        examples=["-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----\n"],
+    )
+
+
+class Auth(Table):
+    """How people prove who they are."""
+
+    method: Literal["local"] = Field(
+        default="local",
+        description="`local`: the Unix accounts that are declared in `users`, and no others.",
+        examples=["local"],
+    )
+
+
+class User(Table):
+    """One person. Somebody who is taken away again is locked out; the home stays."""
+
+    name: UserName = Field(
+        description="The Unix name, and the name on the hub: a lower-case letter, then lower-case letters, digits, `-` "
+        "and `_`; at most 32 characters.",
+        examples=["alice"],
+    )
+    password_hash: PasswordHash | None = Field(
+        default=None,
+        repr=False,
+        description="For logging in to the hub. A yescrypt (`$y$`), bcrypt (`$2b$`) or SHA-512 (`$6$`) hash; "
+        "`hubsmith settings hash-password` makes one. Without it the user can only come by SSH.",
+        examples=["$2b$12$…"],
+    )
+    ssh_keys: tuple[SshKey, ...] = Field(
+        default=(),
+        description="Public keys that may log in by SSH. SSH takes no passwords.",
+        examples=[["ssh-ed25519 AAAA… alice@laptop"]],
+    )
+    quota: Size | None = Field(
+        default=None,
+        ge=1024**2,
+        description="How much this user may store, instead of `homes.quota`.",
+        examples=["10G"],
+    )
+
+
+class Spawner(Table):
+    """Where and how notebook servers run."""
+
+    kind: Literal["local"] = Field(
+        default="local",
+        description="`local`: processes of the user on this machine, each in a systemd unit of its own.",
+        examples=["local"],
+    )
+    memory: Size = Field(
+        default=1024**3,
+        ge=128 * 1024**2,
+        description="The most memory that one user's server can use.",
+        examples=["2G"],
+    )
+    cpu: Number = Field(
+        default=1.0,
+        ge=0.1,
+        le=1024,
+        description="The most processor time that one user's server can use, in cores.",
+        examples=[2.0],
+    )
+    start_timeout: Duration = Field(
+        default=120,
+        ge=10,
+        le=3600,
+        description="How long a server may take to start before the hub gives up.",
+        examples=["3m"],
+    )
+
+
+class Idle(Table):
+    """What happens to servers and kernels that nobody uses."""
+
+    cull_after: Duration = Field(
+        default=3600,
+        description='Servers without activity for so long are stopped. `"0s"`: never.',
+        examples=["2h"],
+    )
+    every: Duration = Field(
+        default=300,
+        ge=10,
+        description="How often the hub looks for idle servers.",
+        examples=["5m"],
+    )
+    kernels_after: Duration = Field(
+        default=3600,
+        description='Kernels that compute nothing and that no browser looks at for so long are stopped. `"0s"`: never.',
+        examples=["12h"],
+    )
+
+
+class Homes(Table):
+    """The users' files."""
+
+    quota: Size = Field(
+        default=2 * 1024**3,
+        ge=1024**2,
+        description="How much each user may store in the home.",
+        examples=["5G"],
+    )
+    shared: Bool = Field(
+        default=True,
+        description="A folder `shared` in every home, which all users can read and admins can write.",
+        examples=[False],
+    )
+
+
+class Settings(Table):
+    """All of ``/etc/hubsmith/settings.toml``."""
+
+    hub: Hub = Hub()
+    tls: Tls = Tls()
+    auth: Auth = Auth()
+    users: tuple[User, ...] = ()
+    spawner: Spawner = Spawner()
+    idle: Idle = Idle()
+    homes: Homes = Homes()
