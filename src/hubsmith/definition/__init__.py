@@ -1,0 +1,17 @@
+"""Image definitions: strict TOML to frozen models, and the modules of an image in requirement order."""
+
+from hubsmith.definition.load import image_names, load_image, load_modules, load_tools
+from hubsmith.definition.models import Image, Module, Tools
+from hubsmith.definition.resolve import Definition, define
+
+__all__ = [
+    "Definition",
+    "Image",
+    "Module",
+    "Tools",
+    "define",
+    "image_names",
+    "load_image",
+    "load_modules",
+    "load_tools",
+]

@@ -1,0 +1,149 @@
+"""Read the TOML files strictly: every problem of a file in one error, an unknown key with the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hubsmith.definition.models import Image, Module, Tools
+from hubsmith.errors import DefinitionError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`(nearest: x)` or, when nothing is near, `(known: a, b, c)`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names)}" if names else "there are none"
+
+
+def problems_error(problems: list[str], where: str) -> DefinitionError:
+    """One error out of all problems of a file.
+
+    :param problems: at least one.
+    """
+    if len(problems) == 1:
+        return DefinitionError(problems[0], where=where)
+    return DefinitionError(f"{len(problems)} problems" + "".join(f"\n  - {line}" for line in problems), where=where)
+
+
+def load(model: type[ModelT], path: Path, root: Path) -> ModelT:
+    """Parse one file.
+
+    :param root: the project's tree; errors name the file relative to it.
+    :raises DefinitionError: the file is missing, is not TOML, or does not fit the model.
+    """
+    where = str(path.relative_to(root))
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DefinitionError("there is no such file", where=where) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"not TOML: {error}", where=where) from None
+    try:
+        # As JSON-like data: strict mode takes TOML's arrays for tuples only then.
+        return model.model_validate(_tuples(data))
+    except ValidationError as error:
+        raise problems_error([_problem(model, one) for one in error.errors()], where) from None
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
+
+
+def _problem(model: type[BaseModel], error: Any) -> str:
+    loc: tuple[str | int, ...] = error["loc"]
+    key = _dotted(loc)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {nearest(str(loc[-1]), _known_keys(model, loc[:-1]))}"
+    if error["type"] == "missing":
+        return f"missing key {key!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"{key}: {message}" if key else str(message)
+
+
+def _dotted(loc: tuple[str | int, ...]) -> str:
+    text = ""
+    for part in loc:
+        if part == "[key]":
+            continue
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """The keys that the model knows at a location of its data."""
+    here: Any = model
+    for part in loc:
+        here = _descend(here, part)
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+
+
+def _descend(annotation: Any, part: str | int) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        found = annotation.model_fields.get(str(part))
+        return _unwrap(found.annotation) if found else None
+    arguments = typing.get_args(annotation)
+    # dict[K, V] and tuple[V, ...]
+    if typing.get_origin(annotation) is dict:
+        return _unwrap(arguments[1])
+    return _unwrap(arguments[0]) if arguments else None
+
+
+def _unwrap(annotation: Any) -> Any:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _unwrap(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next((one for one in typing.get_args(annotation) if one is not type(None)), None)
+    return annotation
+
+
+def image_names(root: Path) -> list[str]:
+    """The names of all images of a tree, sorted."""
+    return sorted(path.stem for path in (root / "images").glob("*.toml"))
+
+
+def load_image(root: Path, name: str) -> Image:
+    """The definition of one image.
+
+    :raises DefinitionError: there is none of that name, or it is wrong.
+    """
+    if name not in image_names(root):
+        raise DefinitionError(f"there is no image {name!r}; {nearest(name, image_names(root))}", where="images/")
+    image = load(Image, root / "images" / f"{name}.toml", root)
+    if image.image.name != name:
+        raise DefinitionError(
+            f"image.name is {image.image.name!r}, the file says {name!r}", where=f"images/{name}.toml"
+        )
+    return image
+
+
+def load_modules(root: Path) -> dict[str, Module]:
+    """All modules of a tree by name (the name is the folder's).
+
+    :raises DefinitionError: one of them is wrong.
+    """
+    return {path.parent.name: load(Module, path, root) for path in sorted((root / "modules").glob("*/module.toml"))}
+
+
+def load_tools(root: Path) -> Tools:
+    """The packages of the toolchain root.
+
+    :raises DefinitionError: `nix/tools.toml` is wrong.
+    """
+    return load(Tools, root / "nix" / "tools.toml", root)

@@ -1,0 +1,217 @@
+"""The models of `images/<name>.toml`, `modules/<topic>/module.toml` and `nix/tools.toml`.
+
+All are frozen, and a key that they do not know is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+
+class Strict(BaseModel):
+    """A frozen model without unknown keys and without silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _matching(pattern: str, what: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"{value!r} is not {what}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _clean(value: str) -> str:
+    if any(part in ("", ".", "..") for part in value.strip("/").split("/")) or "//" in value or value.endswith("/"):
+        raise ValueError(f"{value!r} is not a plain path (no empty part, no '.' and no '..')")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f"{value!r} is not an absolute path")
+    return _clean(value)
+
+
+def _relative(value: str) -> str:
+    if value.startswith("/"):
+        raise ValueError(f"{value!r} must be relative (without the leading '/')")
+    return _clean(value)
+
+
+Slug = Annotated[str, _matching(r"[a-z][a-z0-9-]*", "a name of lower-case letters, digits and '-'")]
+Line = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True), _matching(r"[^\n]+", "one line")]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+RelativePath = Annotated[str, AfterValidator(_relative)]
+Mode = Annotated[str, _matching(r"[0-7]{4}", 'a mode of four octal digits such as "0644"')]
+Account = Annotated[str, _matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of an account or a group")]
+#: Debian policy, section 5.6.7.
+DebianName = Annotated[str, _matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a Debian package")]
+Unit = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9:_.@\\-]+\.(service|socket|timer|target|path|mount|automount|swap|slice|scope|device)",
+        "the name of a systemd unit with its suffix",
+    ),
+]
+
+
+class ModuleHead(Strict):
+    """The `[module]` table."""
+
+    summary: Line
+    requires: tuple[Slug, ...] = ()
+    conflicts: tuple[Slug, ...] = ()
+
+
+class Packages(Strict):
+    """The `[packages]` table: names for apt, PEP 508 requirements for pip, `name` or `name@range` for npm."""
+
+    debian: tuple[DebianName, ...] = ()
+    python: dict[Slug, tuple[Line, ...]] = Field(default_factory=dict)
+    npm: dict[Slug, tuple[Line, ...]] = Field(default_factory=dict)
+
+
+class Units(Strict):
+    """The `[units]` table: what is done to units at build time."""
+
+    enable: tuple[Unit, ...] = ()
+    disable: tuple[Unit, ...] = ()
+    mask: tuple[Unit, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_fate(self) -> Units:
+        for unit in self.enable:
+            if unit in self.disable or unit in self.mask:
+                raise ValueError(f"{unit} is both enabled and disabled or masked")
+        return self
+
+
+class Ownership(Strict):
+    """A mode and owner other than root:root 0644/0755."""
+
+    mode: Mode | None = None
+    owner: Account = "root"
+    group: Account = "root"
+
+
+class State(Strict):
+    """A `[[state]]` directory, made by systemd-tmpfiles."""
+
+    path: AbsolutePath
+    mode: Mode = "0755"
+    owner: Account = "root"
+    group: Account = "root"
+
+
+class Port(Strict):
+    """A `[[ports]]` entry: something that this module listens on."""
+
+    number: int = Field(ge=1, le=65535)
+    protocol: Literal["tcp", "udp"] = "tcp"
+    audience: Literal["all", "loopback"] = "loopback"
+
+
+class Settings(Strict):
+    """The `[settings]` table: the top-level tables of `settings.toml` that the module reads."""
+
+    reads: tuple[Slug, ...] = ()
+
+
+class Template(Strict):
+    """A `[[templates]]` entry: rendered in the guest at each apply."""
+
+    source: RelativePath
+    target: AbsolutePath
+    mode: Mode = "0644"
+    owner: Account = "root"
+    group: Account = "root"
+    when: Literal["good", "bad", "always"] = "good"
+    reload: tuple[Unit, ...] = ()
+    restart: tuple[Unit, ...] = ()
+
+
+class Module(Strict):
+    """A whole `module.toml`."""
+
+    module: ModuleHead
+    packages: Packages = Packages()
+    units: Units = Units()
+    modes: dict[RelativePath, Ownership] = Field(default_factory=dict)
+    state: tuple[State, ...] = ()
+    ports: tuple[Port, ...] = ()
+    settings: Settings = Settings()
+    templates: tuple[Template, ...] = ()
+
+
+class ImageHead(Strict):
+    """The `[image]` table."""
+
+    name: Slug
+    summary: Line
+    modules: tuple[Slug, ...] = Field(min_length=1)
+    suite: Literal["trixie"] = "trixie"
+    hostname: Slug
+    #: MiB of memory below which the appliance is not expected to work; Glance's `min_ram`.
+    min_ram_mb: int = Field(default=2048, ge=512)
+
+
+class Disk(Strict):
+    """The `[disk]` table; sizes in MiB, and `min_gb` in GiB (Glance's `min_disk`)."""
+
+    min_gb: int = Field(default=20, ge=4)
+    #: 512 MiB is the smallest FAT32 ESP that OVMF was seen to boot from.
+    esp_mb: int = Field(default=512, ge=512)
+    #: Each of the two root slots.
+    root_slot_mb: int = Field(default=4096, ge=256)
+    #: The dm-verity hash tree of a slot: 1/127 of its data with 4 KiB blocks and SHA-256, rounded up with room.
+    verity_slot_mb: int = Field(default=64, ge=8)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Disk:
+        used = self.esp_mb + 2 * (self.root_slot_mb + self.verity_slot_mb)
+        if used + 2048 > self.min_gb * 1024:
+            raise ValueError(
+                f"the ESP and two root slots take {used} MiB: that leaves less than 2048 MiB for state on a disk of "
+                f"{self.min_gb} GiB (raise min_gb or lower root_slot_mb)"
+            )
+        if self.verity_slot_mb * 127 < self.root_slot_mb:
+            raise ValueError(f"verity_slot_mb must be at least {-(-self.root_slot_mb // 127)} for this root_slot_mb")
+        return self
+
+
+class Kernel(Strict):
+    """The `[kernel]` table: arguments put in front of those that the build adds (root hash, state)."""
+
+    cmdline: tuple[Annotated[str, _matching(r"[\x21-\x7e]+", "one kernel argument")], ...] = ()
+
+
+class Image(Strict):
+    """A whole `images/<name>.toml`; `openstack` holds the Glance properties that it is published with."""
+
+    image: ImageHead
+    disk: Disk = Disk()
+    kernel: Kernel = Kernel()
+    openstack: dict[Annotated[str, _matching(r"[a-z][a-z0-9_]*", "a Glance property")], str] = Field(
+        default_factory=dict
+    )
+
+
+class ToolsHead(Strict):
+    """The `[tools]` table."""
+
+    suite: Literal["trixie"] = "trixie"
+    debian: tuple[DebianName, ...] = Field(min_length=1)
+
+
+class Tools(Strict):
+    """A whole `nix/tools.toml`: the packages of the toolchain root."""
+
+    tools: ToolsHead

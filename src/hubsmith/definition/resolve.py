@@ -1,0 +1,166 @@
+"""From an image's list of modules to all its modules in requirement order, with the clashes between them found."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubsmith.definition.load import load_image, load_modules, nearest, problems_error
+from hubsmith.definition.models import Image, Module
+from hubsmith.errors import DefinitionError
+
+
+@dataclass(frozen=True)
+class Definition:
+    """An image with its modules, in the order in which they are installed."""
+
+    root: Path
+    image: Image
+    modules: Mapping[str, Module]
+
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return self.image.image.name
+
+    @property
+    def debian(self) -> list[str]:
+        """The Debian packages that the modules ask for, sorted."""
+        return sorted({name for module in self.modules.values() for name in module.packages.debian})
+
+    @property
+    def python(self) -> dict[str, list[str]]:
+        """The requirements of each virtual environment, merged over the modules and sorted."""
+        return _merged(module.packages.python for module in self.modules.values())
+
+    @property
+    def npm(self) -> dict[str, list[str]]:
+        """The requirements of each npm tree, merged over the modules and sorted."""
+        return _merged(module.packages.npm for module in self.modules.values())
+
+
+def _merged(tables: Iterable[Mapping[str, tuple[str, ...]]]) -> dict[str, list[str]]:
+    merged: dict[str, set[str]] = {}
+    for table in tables:
+        for env, requirements in table.items():
+            merged.setdefault(env, set()).update(requirements)
+    return {env: sorted(merged[env]) for env in sorted(merged)}
+
+
+def define(root: Path, name: str) -> Definition:
+    """Load an image and resolve its modules.
+
+    :param root: the project's tree.
+    :raises DefinitionError: a file is wrong, or the modules do not fit together; all clashes are listed.
+    """
+    image = load_image(root, name)
+    known = load_modules(root)
+    order = in_order(image.image.modules, known, where=f"images/{name}.toml")
+    modules = {one: known[one] for one in order}
+    problems = [*_conflicts(modules), *_clashes(root, modules), *_sources(root, modules)]
+    if problems:
+        raise problems_error(problems, f"images/{name}.toml")
+    return Definition(root, image, modules)
+
+
+def in_order(wanted: Iterable[str], known: Mapping[str, Module], *, where: str) -> list[str]:
+    """The wanted modules and all that they require, each after what it requires.
+
+    The order depends on the names and requirements only, not on the order of the list.
+
+    :raises DefinitionError: a module does not exist, or they require each other in a circle.
+    """
+    graph: dict[str, tuple[str, ...]] = {}
+    problems: list[str] = []
+    queue = [(name, "image.modules") for name in wanted]
+    while queue:
+        name, asker = queue.pop(0)
+        if name in graph:
+            continue
+        if name not in known:
+            problems.append(f"{asker}: there is no module {name!r}; {nearest(name, known)}")
+            graph[name] = ()
+            continue
+        graph[name] = known[name].module.requires
+        queue += [(one, f"modules/{name}/module.toml: module.requires") for one in graph[name]]
+    if problems:
+        raise problems_error(problems, where)
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        raise DefinitionError(f"modules require each other in a circle: {circle}", where=where) from None
+    order: list[str] = []
+    ready: list[str] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()])
+        order.append(ready.pop(0))
+        sorter.done(order[-1])
+    return order
+
+
+def _conflicts(modules: Mapping[str, Module]) -> list[str]:
+    pairs = {
+        tuple(sorted((name, other)))
+        for name, module in modules.items()
+        for other in module.module.conflicts
+        if other in modules
+    }
+    return [f"the modules {one!r} and {two!r} conflict" for one, two in sorted(pairs)]
+
+
+def files_of(root: Path, module: str) -> list[Path]:
+    """Every file and symbolic link of a module's `files/`, as paths relative to it, sorted."""
+    tree = root / "modules" / module / "files"
+    return sorted(path.relative_to(tree) for path in tree.rglob("*") if path.is_symlink() or path.is_file())
+
+
+def _clashes(root: Path, modules: Mapping[str, Module]) -> list[str]:
+    problems: list[str] = []
+
+    def unique(what: str, of: Callable[[str, Module], Iterable[object]]) -> None:
+        owner: dict[object, str] = {}
+        for name, module in modules.items():
+            for thing in of(name, module):
+                if thing in owner:
+                    other = owner[thing]
+                    by = f"twice by {name!r}" if other == name else f"by the modules {other!r} and {name!r}"
+                    problems.append(f"{what} {thing} is brought {by}")
+                owner.setdefault(thing, name)
+
+    unique("the file", lambda name, _: (f"/{path}" for path in files_of(root, name)))
+    # A target may have one template for good settings and one for bad ones: only one of them is ever rendered.
+    for when in ("good", "bad"):
+        unique(
+            f"the template target (when {when})",
+            lambda _, module: (t.target for t in module.templates if t.when in (when, "always")),  # noqa: B023
+        )
+    unique("the state directory", lambda _, module: (state.path for state in module.state))
+    unique("the port", lambda _, module: (f"{port.number}/{port.protocol}" for port in module.ports))
+    enabled = {unit: name for name, module in modules.items() for unit in module.units.enable}
+    for name, module in modules.items():
+        for unit in (*module.units.disable, *module.units.mask):
+            if unit in enabled and enabled[unit] != name:
+                problems.append(f"{unit} is enabled by {enabled[unit]!r} and disabled or masked by {name!r}")
+    return problems
+
+
+def _sources(root: Path, modules: Mapping[str, Module]) -> list[str]:
+    """What a module names in its own folder must be there."""
+    problems: list[str] = []
+    for name, module in modules.items():
+        folder = root / "modules" / name
+        where = f"modules/{name}/module.toml"
+        held = [str(path.relative_to(folder / "templates")) for path in (folder / "templates").rglob("*")]
+        for template in module.templates:
+            if not (folder / "templates" / template.source).is_file():
+                hint = nearest(template.source, held)
+                problems.append(f"{where}: templates: there is no templates/{template.source}; {hint}")
+        for path in module.modes:
+            if not (folder / "files" / path).exists():
+                hint = nearest(path, map(str, files_of(root, name)))
+                problems.append(f"{where}: modes: there is no files/{path}; {hint}")
+    return problems

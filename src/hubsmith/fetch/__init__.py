@@ -1,0 +1,1 @@
+"""Bring locked artifacts into the content-addressed cache and into the Nix store."""

@@ -1,0 +1,62 @@
+"""What there is to fetch: one artifact per `.deb`, wheel and npm tarball of a lock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from hubsmith.lock.models import Lock
+
+Kind = Literal["debian", "debian-security", "pypi", "npm"]
+
+
+@dataclass(frozen=True, order=True)
+class Artifact:
+    """One locked file.
+
+    :ivar kind: the archive that it comes from.
+    :ivar path: relative to the archive; a wheel's is its file name, since an index may keep it anywhere.
+    :ivar size: bytes.
+    """
+
+    kind: Kind
+    name: str
+    version: str
+    path: str
+    size: int
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.kind})"
+
+    @property
+    def store_name(self) -> str:
+        """The name of its path in the Nix store: the file's own, in the characters that the store allows."""
+        return store_name(self.path.rsplit("/", 1)[-1])
+
+
+def store_name(name: str) -> str:
+    """A file name as a store path's name; `nix/artifacts.nix` makes the same one."""
+    clean = re.sub(r"[^0-9a-zA-Z+._?=-]", "_", name)
+    return f"_{clean}" if clean.startswith(".") else clean
+
+
+def artifacts_of(locks: Iterable[Lock]) -> list[Artifact]:
+    """All artifacts of some locks: each once, sorted."""
+    found: dict[tuple[str, str], Artifact] = {}
+
+    def add(artifact: Artifact) -> None:
+        found[(artifact.sha256, artifact.store_name)] = artifact
+
+    for lock in locks:
+        for deb in lock.debian:
+            add(Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256))
+        for env in lock.python.values():
+            for wheel in env.wheels:
+                add(Artifact("pypi", wheel.name, wheel.version, wheel.file, wheel.size, wheel.sha256))
+        for tree in lock.npm.values():
+            for package in tree.packages:
+                add(Artifact("npm", package.name, package.version, package.path, package.size, package.sha256))
+    return sorted(found.values())

@@ -1,0 +1,167 @@
+"""Download one file: resumed where it stopped, verified, retried only where a retry can help."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from hubsmith.errors import FetchError
+from hubsmith.fetch.cache import Cache
+
+log = logging.getLogger("hubsmith.fetch")
+
+CHUNK = 1 << 18
+#: Seconds to connect, and seconds without a byte.
+TIMEOUT = (15, 60)
+ATTEMPTS = 5
+#: Seconds before the second attempt; doubled before each further one.
+BACK_OFF = 0.5
+
+
+class Gone(Exception):
+    """The server says that it has no such file (404, 410)."""
+
+
+class _Passing(Exception):
+    """A fault of the network or of the server that may pass."""
+
+
+class _Damaged(Exception):
+    """The bytes are not those of the lock."""
+
+
+class Interrupted(Exception):
+    """The fetch was told to stop."""
+
+
+@dataclass
+class Downloader:
+    """Brings files from servers into the cache.
+
+    :ivar on_bytes: called with the number of bytes that arrived (negative when a transfer starts over).
+    :ivar stop: set to make every transfer end soon.
+    """
+
+    cache: Cache
+    on_bytes: Callable[[int], None] = lambda _: None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def get(self, session: requests.Session, address: str, *, sha256: str, size: int | None, what: str) -> Path:
+        """One file, by its address, into the cache.
+
+        :param size: bytes, when known.
+        :param what: the artifact, for errors.
+        :raises Gone: the server has no such file.
+        :raises FetchError: the server cannot be reached, refuses, or sends other bytes than the lock names.
+        """
+        with self.cache.part(sha256) as part:
+            if part is None:
+                self.on_bytes(self.cache.path(sha256).stat().st_size)
+                return self.cache.path(sha256)
+            self._with_retries(session, address, part, sha256, size, what)
+            return self.cache.complete_part(sha256)
+
+    def _with_retries(
+        self, session: requests.Session, address: str, part: io.BufferedRandom, sha256: str, size: int | None, what: str
+    ) -> None:
+        started_over = False
+        attempt = 1
+        while True:
+            resumed = part.seek(0, os.SEEK_END) > 0
+            try:
+                self._transfer(session, address, part, size)
+                self._verify(part, sha256, size)
+                return
+            except _Damaged as error:
+                self._empty(part)
+                # A part that an earlier run left may be at fault: the server gets one chance from the first byte.
+                if resumed and not started_over:
+                    started_over = True
+                    continue
+                raise FetchError(str(error), where=what) from None
+            except _Passing as error:
+                if attempt == ATTEMPTS:
+                    raise FetchError(f"{error} ({ATTEMPTS} attempts)", where=what, mend="run it again later") from None
+                log.debug("%s: %s; attempt %d", what, error, attempt + 1)
+                if self.stop.wait(BACK_OFF * 2 ** (attempt - 1)):
+                    raise Interrupted from None
+                attempt += 1
+
+    def _transfer(self, session: requests.Session, address: str, part: io.BufferedRandom, size: int | None) -> None:
+        have = part.seek(0, os.SEEK_END)
+        if size is not None and have == size:
+            self.on_bytes(have)
+            return
+        if size is not None and have > size:
+            self._empty(part)
+            have = 0
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+        try:
+            with session.get(address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+                self._check_status(answer)
+                if answer.status_code != 206 and have:
+                    self._empty(part)
+                    have = 0
+                counted = have
+                self.on_bytes(have)
+                try:
+                    expected = (
+                        have + int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
+                    )
+                    for chunk in answer.iter_content(CHUNK):
+                        part.write(chunk)
+                        counted += len(chunk)
+                        self.on_bytes(len(chunk))
+                        if self.stop.is_set():
+                            raise Interrupted
+                        if size is not None and counted > size:
+                            raise _Damaged(f"the server sends more than the {size} bytes of the lock")
+                    if expected is not None and counted < expected:
+                        raise _Passing(f"the connection ended after {counted} of {expected} bytes")
+                except BaseException:
+                    self.on_bytes(-counted)
+                    raise
+                finally:
+                    part.flush()
+        except requests.RequestException as error:
+            raise _Passing(_plain(error)) from None
+
+    def _check_status(self, answer: requests.Response) -> None:
+        status = answer.status_code
+        if status in (404, 410):
+            raise Gone
+        if status >= 500 or status == 429:
+            raise _Passing(f"the server answers {status} {answer.reason}")
+        if status == 416:
+            raise _Damaged("the server has fewer bytes than were fetched before")
+        if status not in (200, 206):
+            raise FetchError(f"the server answers {status} {answer.reason}", where=answer.request.path_url)
+
+    def _verify(self, part: io.BufferedRandom, sha256: str, size: int | None) -> None:
+        have = part.seek(0, os.SEEK_END)
+        part.seek(0)
+        found = hashlib.file_digest(part, "sha256").hexdigest()
+        if found != sha256:
+            self.on_bytes(-have)
+            raise _Damaged(f"the server's file is not the locked one (sha256 {found}, locked {sha256})")
+
+    def _empty(self, part: io.BufferedRandom) -> None:
+        part.truncate(0)
+        part.seek(0)
+
+
+def _plain(error: requests.RequestException) -> str:
+    """The cause without the nested representation of it that requests prints."""
+    inner: BaseException = error
+    while inner.args and isinstance(inner.args[0], BaseException):
+        inner = inner.args[0]
+    reason = getattr(inner, "reason", None) or inner
+    return f"{type(error).__name__}: {reason}"

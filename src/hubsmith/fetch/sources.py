@@ -1,0 +1,128 @@
+"""Where artifacts come from: the mirrors that this machine's own package clients use."""
+
+from __future__ import annotations
+
+import threading
+import urllib.parse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import requests
+from pypi_simple import NoSuchProjectError, PyPISimple
+from requests.adapters import HTTPAdapter
+
+from hubsmith.errors import FetchError
+from hubsmith.fetch.artifacts import Artifact, Kind
+from hubsmith.fetch.download import Gone
+from hubsmith.lock.machine import apt_proxy, debian_mirrors, npm_config, pip_config
+
+#: Debian's own bundle; used for mirrors over https, as apt does.
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+TIMEOUT = 60
+
+
+def _session(jobs: int) -> requests.Session:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=jobs))
+    return session
+
+
+class DebianSource:
+    """The archives of Debian packages, at apt's mirrors and through apt's proxies."""
+
+    def __init__(self, jobs: int) -> None:
+        self.mirrors = debian_mirrors()
+        self.session = _session(jobs)
+        if SYSTEM_CERTIFICATES.exists():
+            self.session.verify = str(SYSTEM_CERTIFICATES)
+        for scheme in ("http", "https"):
+            proxy = apt_proxy(scheme)
+            if proxy is not None:
+                # What apt is told wins over the environment, as in apt.
+                self.session.trust_env = False
+                self.session.proxies[scheme] = proxy
+
+    def address(self, artifact: Artifact) -> str:
+        """Where the artifact is."""
+        return f"{self.mirrors[artifact.kind]}/{urllib.parse.quote(artifact.path, safe='/')}"
+
+
+class PypiSource:
+    """The Python package indices that pip is configured with."""
+
+    def __init__(self, jobs: int) -> None:
+        config = pip_config()
+        self.session = _session(jobs)
+        if config.cert:
+            self.session.verify = config.cert
+        if config.proxy:
+            self.session.proxies.update({"http": config.proxy, "https": config.proxy})
+        self.indices = [PyPISimple(url, session=self.session) for url in (config.index_url, *config.extra_index_urls)]
+
+    def address(self, artifact: Artifact) -> str:
+        """Where the wheel is.
+
+        :raises Gone: no index has a file of that name.
+        :raises FetchError: an index cannot be read.
+        """
+        for index in self.indices:
+            try:
+                page = index.get_project_page(artifact.name, timeout=TIMEOUT)
+            except NoSuchProjectError:
+                continue
+            except requests.RequestException as error:
+                raise FetchError(f"the index cannot be read: {type(error).__name__}", where=str(artifact)) from None
+            for package in page.packages:
+                if package.filename == artifact.path:
+                    return package.url
+        raise Gone
+
+
+class NpmSource:
+    """The registry that npm is configured with."""
+
+    def __init__(self, jobs: int) -> None:
+        config = npm_config()
+        self.registry = config.registry
+        self.session = _session(jobs)
+        if config.cafile:
+            self.session.verify = config.cafile
+        if config.proxy:
+            self.session.proxies.update({"http": config.proxy, "https": config.proxy})
+
+    def address(self, artifact: Artifact) -> str:
+        """Where the tarball is."""
+        return self.registry + urllib.parse.quote(artifact.path, safe="/@")
+
+
+Source = DebianSource | PypiSource | NpmSource
+
+_MAKERS: dict[Kind, Callable[[int], Source]] = {
+    "debian": DebianSource,
+    "debian-security": DebianSource,
+    "pypi": PypiSource,
+    "npm": NpmSource,
+}
+
+
+class Sources:
+    """The sources of all kinds, each set up when it is first needed (asking a client takes time)."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._made: dict[Callable[[int], Source], Source] = {}
+        self._mutex = threading.Lock()
+
+    def of(self, kind: Kind) -> Source:
+        """The source of one kind."""
+        maker = _MAKERS[kind]
+        with self._mutex:
+            if maker not in self._made:
+                self._made[maker] = maker(self.jobs)
+            return self._made[maker]
+
+
+def kinds(artifacts: Sequence[Artifact]) -> list[Kind]:
+    """The kinds that occur, sorted."""
+    return sorted({artifact.kind for artifact in artifacts})

@@ -1,0 +1,88 @@
+"""Where locks are, and how they are read and written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hubsmith import canonical
+from hubsmith.errors import LockError
+from hubsmith.lock.inputs import TOOLS, Inputs
+from hubsmith.lock.models import Lock
+from hubsmith.paths import cache_dir
+
+
+@dataclass(frozen=True)
+class LockChoice:
+    """The lock that a stage works with."""
+
+    path: Path
+    #: It was solved anew because the archives no longer hold what the committed lock names.
+    refreshed: bool
+
+
+def committed_path(root: Path, name: str) -> Path:
+    """The lock in the tree."""
+    return root / "nix" / "tools.lock.json" if name == TOOLS else root / "images" / f"{name}.lock.json"
+
+
+def refreshed_path(name: str) -> Path:
+    """The lock that `fetch --refresh-if-gone` keeps apart from the committed one."""
+    return cache_dir() / "locks" / f"{name}.lock.json"
+
+
+def locate(root: Path, name: str, *, refreshed: bool = False) -> LockChoice:
+    """The lock to work with.
+
+    :param refreshed: prefer the refreshed lock, when there is one.
+    """
+    apart = refreshed_path(name)
+    if refreshed and apart.is_file():
+        return LockChoice(apart, True)
+    return LockChoice(committed_path(root, name), False)
+
+
+def load(path: Path, *, mend: str = "hubsmith lock") -> Lock:
+    """Read a lock.
+
+    :raises LockError: it is missing or is not a lock of this version of hubsmith.
+    """
+    try:
+        return Lock.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LockError("there is no lock", where=str(path), mend=mend) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise LockError(
+            f"not a lock that this version reads: {key}: {first['msg']}", where=str(path), mend=mend
+        ) from None
+
+
+def dumps(lock: Lock) -> str:
+    """A lock as its canonical text."""
+    return canonical.dumps(json.loads(lock.model_dump_json(by_alias=True, exclude_none=True)))
+
+
+def save(lock: Lock, path: Path) -> None:
+    """Write a lock as canonical JSON, as a whole."""
+    canonical.write(path, dumps(lock))
+
+
+def load_matching(path: Path, inputs: Inputs) -> Lock:
+    """Read a lock and insist that it was made from these inputs.
+
+    :raises LockError: it is missing, or it was made from another definition.
+    """
+    mend = f"hubsmith lock {inputs.name}"
+    lock = load(path, mend=mend)
+    if lock.image != inputs.name:
+        raise LockError(f"this is the lock of {lock.image!r}, not of {inputs.name!r}", where=str(path), mend=mend)
+    if lock.inputs_sha256 != inputs.sha256:
+        raise LockError(
+            "the lock does not match its definition: the packages asked for changed", where=str(path), mend=mend
+        )
+    return lock

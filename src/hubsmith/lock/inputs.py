@@ -1,0 +1,57 @@
+"""What a lock is made from: the part of a definition that the solvers see, and nothing else of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubsmith import canonical
+from hubsmith.definition import define, load_tools
+
+#: The name under which the toolchain is locked, next to the images.
+TOOLS = "tools"
+
+#: In every image root, as in debootstrap's "minbase" variant; essential and required packages come with it.
+ALWAYS = ("apt",)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The lockable inputs of an image or of the toolchain."""
+
+    name: str
+    suite: str
+    debian: tuple[str, ...]
+    #: Whether the root holds all essential and required packages (an image) or only what is asked for (the tools).
+    bootable: bool
+    python: dict[str, list[str]]
+    npm: dict[str, list[str]]
+
+    def json(self) -> dict[str, Any]:
+        """As the value whose checksum a lock holds."""
+        return {
+            "suite": self.suite,
+            "debian": list(self.debian),
+            "bootable": self.bootable,
+            "python": self.python,
+            "npm": self.npm,
+        }
+
+    @property
+    def sha256(self) -> str:
+        """The checksum that a lock made from these inputs holds."""
+        return canonical.sha256(self.json())
+
+
+def inputs_of(root: Path, name: str) -> Inputs:
+    """The inputs of an image, or of the toolchain when the name is ``tools``.
+
+    :raises DefinitionError: the definition is wrong.
+    """
+    if name == TOOLS:
+        tools = load_tools(root).tools
+        return Inputs(TOOLS, tools.suite, tuple(sorted(set(tools.debian))), False, {}, {})
+    definition = define(root, name)
+    debian = tuple(sorted({*ALWAYS, *definition.debian}))
+    return Inputs(name, definition.image.image.suite, debian, True, definition.python, definition.npm)

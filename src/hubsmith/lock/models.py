@@ -1,0 +1,86 @@
+"""The models of a lock file. No field holds a host name: an artifact is found by its path relative to its archive."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+#: The version of the lock's format; one more when old locks can no longer be read.
+SCHEMA = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DebianPackage(_Frozen):
+    """One `.deb`; `path` is relative to the root of its archive, `size` in bytes."""
+
+    name: str
+    version: str
+    arch: Literal["amd64", "all"]
+    archive: Literal["debian", "debian-security"]
+    path: str
+    size: int
+    sha256: Sha256
+    essential: bool
+    priority: str
+
+
+class Wheel(_Frozen):
+    """One wheel of the Python package index; found by project name and file name."""
+
+    name: str
+    version: str
+    file: str
+    size: int
+    sha256: Sha256
+
+
+class PythonEnv(_Frozen):
+    """One virtual environment, `/opt/<name>`."""
+
+    requirements: list[str]
+    wheels: list[Wheel]
+
+
+class NpmPackage(_Frozen):
+    """One package of an npm tree: unpacked at `location` below the tree, `path` is relative to the registry."""
+
+    name: str
+    version: str
+    location: str
+    path: str
+    size: int
+    sha256: Sha256
+    bin: dict[str, str]
+
+
+class NpmTree(_Frozen):
+    """One npm tree, `/opt/<name>`."""
+
+    requirements: list[str]
+    packages: list[NpmPackage]
+
+
+class Busybox(_Frozen):
+    """The one executable that starts the toolchain: SHA-256 (hex) of its serialisation as a Nix archive."""
+
+    nar_sha256: Sha256
+
+
+class Lock(_Frozen):
+    """The lock of an image, or of the toolchain (`image` is then `tools` and `busybox` is set)."""
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    image: str
+    inputs_sha256: Sha256
+    #: Seconds since 1970: the newest date among the archives' signed Release files.
+    source_date_epoch: int
+    debian: list[DebianPackage]
+    python: dict[str, PythonEnv]
+    npm: dict[str, NpmTree]
+    busybox: Busybox | None = None

@@ -1,0 +1,56 @@
+"""Solve the inputs of images and of the toolchain into locks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hubsmith.fetch.artifacts import Artifact
+from hubsmith.fetch.cache import Cache
+from hubsmith.fetch.run import download
+from hubsmith.lock import busybox
+from hubsmith.lock.apt import apt_root
+from hubsmith.lock.debian import Solver
+from hubsmith.lock.inputs import TOOLS, Inputs
+from hubsmith.lock.models import Busybox, DebianPackage, Lock
+
+
+def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
+    """Solve each, with one state of the archives for all of them.
+
+    :returns: a lock by name.
+    :raises LockError: a solver finds no solution, or an archive or its signature is not good.
+    """
+    locks: dict[str, Lock] = {}
+    with ExitStack() as stack:
+        solvers: dict[str, Solver] = {}
+        for inputs in wanted:
+            if inputs.suite not in solvers:
+                solvers[inputs.suite] = Solver(stack.enter_context(apt_root(inputs.suite)))
+            solver = solvers[inputs.suite]
+            where = "nix/tools.toml" if inputs.name == TOOLS else f"images/{inputs.name}.toml"
+            debian = solver.solve(inputs.debian, bootable=inputs.bootable, where=where)
+            locks[inputs.name] = Lock(
+                schema=1,
+                image=inputs.name,
+                inputs_sha256=inputs.sha256,
+                source_date_epoch=solver.apt.date(),
+                debian=debian,
+                python={},
+                npm={},
+                busybox=_busybox(debian) if inputs.name == TOOLS else None,
+            )
+    return locks
+
+
+def _busybox(packages: Sequence[DebianPackage]) -> Busybox:
+    deb = busybox.package(packages)
+    cache = Cache()
+    if not cache.has(deb.sha256, deb.size):
+        download([Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256)], cache)
+    with TemporaryDirectory(prefix=".busybox-", dir=cache.folder) as folder:
+        file = Path(folder) / "busybox"
+        busybox.extract(cache.path(deb.sha256), file)
+        return Busybox(nar_sha256=busybox.nar_sha256(file))

@@ -1,0 +1,98 @@
+"""Progress of long work on standard error: a bar on a terminal, a plain line every few seconds in a log."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+#: Seconds between two lines in a log.
+LINE_EVERY = 5.0
+
+
+def human(size: float) -> str:
+    """A number of bytes for people: `81.3 MB`."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+class Bytes:
+    """Progress over a known number of files and bytes; safe to advance from threads.
+
+    :param title: what is being done.
+    :param files: how many files there are in all.
+    :param size: how many bytes in all.
+    """
+
+    def __init__(self, title: str, files: int, size: int, stream: TextIO | None = None) -> None:
+        self.title, self.files, self.size = title, files, size
+        self.stream = stream or sys.stderr
+        self.done_files = self.done_bytes = 0
+        self._mutex = threading.Lock()
+        self._began = self._last = time.monotonic()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> Bytes:
+        if self.stream.isatty():
+            console = Console(file=self.stream)
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+                TimeRemainingColumn(), console=console,
+            )  # fmt: skip
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.size)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif kind is None and self.files:
+            self._print()
+
+    def advance(self, count: int) -> None:
+        """So many bytes more (or fewer, when a transfer starts over) have arrived."""
+        with self._mutex:
+            self.done_bytes += count
+            self._show()
+
+    def finish(self) -> None:
+        """One file more is complete."""
+        with self._mutex:
+            self.done_files += 1
+            self._show()
+
+    def _show(self) -> None:
+        if self._bar:
+            what = f"{self.title} {self.done_files}/{self.files}"
+            self._bar.update(self._task, completed=self.done_bytes, description=what)
+        elif time.monotonic() - self._last >= LINE_EVERY:
+            self._last = time.monotonic()
+            self._print()
+
+    def _print(self) -> None:
+        took = time.monotonic() - self._began
+        print(
+            f"{self.title}: {self.done_files} of {self.files} files, {human(self.done_bytes)} of {human(self.size)}, "
+            f"{took:.0f} s",
+            file=self.stream,
+            flush=True,
+        )
