@@ -20,18 +20,17 @@ input)::
       "ports": [{"topic": "nginx", "number": 443, "protocol": "tcp", "audience": "all"}, ...]   # of all modules
     }
 
-**Templates** (``[[templates]]`` in ``module.toml``): Jinja2 with ``StrictUndefined``, ``trim_blocks``, ``lstrip_blocks``
-and a filter ``tojson``; an undefined name refuses the apply. ``when = "good"`` (default) exists only while the
-settings are good, ``"bad"`` only while they are refused, ``"always"`` in both: a target that does not belong to the
-present state is removed, which counts as a change. All templates are rendered before the first is written; each is
-written atomically and only if it differs. The units in ``reload`` and ``restart`` of the changed ones are then
-reloaded or restarted if they are active, once each, after the hooks. The ``reads`` of the module limit what a
-template sees.
+**Templates** (``[[templates]]`` in ``module.toml``): Jinja2 with ``StrictUndefined``, ``trim_blocks`` and
+``lstrip_blocks``; an undefined name refuses the apply. ``when = "good"`` (default) exists only while the settings are
+good, ``"bad"`` only while they are refused, ``"always"`` in both: a target that does not belong to the present state
+is removed, which counts as a change. All templates are rendered before the first is written; each is written
+atomically and only if it differs. After the hooks the units in ``reload`` and ``restart`` of the changed ones are
+reloaded or restarted, once each, if they are active (or have failed).
 
 **Hooks** (``/usr/lib/hubsmith/apply.d/<NN>-<topic>``): run as root in the order of their names, only when the settings
-are good, after the templates are written and before the hub starts. They must be idempotent. The topic names the module whose
-``reads`` limit the settings it gets. Exit code 0: done. Another: the apply is refused; the last line of standard error is
-the reason (root and the journal see it; the public page says only which hook it was).
+are good, after the templates are written and before the hub starts. They must be idempotent. The topic names the
+module whose ``reads`` limit the settings it gets. Exit code 0: done. Another: the apply is refused, and the last line
+of standard error is the reason (root and the journal see it; the public page says only which step it was).
 
 **Outcome**: ``/run/hubsmith/apply.json`` (root only). Good: ``hubsmith-hub.target`` is started. Bad: it is stopped.
 Units of the hub say ``PartOf=hubsmith-hub.target`` and ``WantedBy=hubsmith-hub.target``; nothing else starts them.
@@ -39,9 +38,9 @@ Units of the hub say ``PartOf=hubsmith-hub.target`` and ``WantedBy=hubsmith-hub.
 **Status** (``/usr/lib/hubsmith/status.d/``), two kinds of files:
 
 ``<item>.toml``
-    ``unit = "nginx.service"`` makes an item from the state of a systemd unit; with ``hub = true`` the unit is part of the
-    hub and rests while the settings are refused. Looked at every 5 s, all units in one ``systemctl show``.
+    ``unit = "nginx.service"`` makes an item from the state of a systemd unit; with ``hub = true`` the unit is part of
+    the hub and rests while the settings are refused. Looked at every 5 s, all units in one ``systemctl show``.
 ``<item>`` (executable)
-    prints ``{"state": "ready|starting|degraded|failed", "why": "..."}``. Run when an item changes and else every 60 s,
-    at most 10 s each. The sentence is public: no secrets, no user names.
+    prints ``{"state": "ready|starting|degraded|failed", "why": "..."}``. Run when a unit or the outcome changes and
+    else every 60 s, for at most 10 s. The sentence is public: no secrets, no user names.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from hubsmith.errors import DefinitionError
 
@@ -48,3 +48,7 @@ class SettingsError(DefinitionError):
 
     def __str__(self) -> str:
         return "\n".join([f"{self.file}: {self.what}", *(f"  {p.render(self.file)}" for p in self.problems)])
+
+    def as_json(self) -> dict[str, object]:
+        """For scripts: the file and a list of problems."""
+        return {"file": self.file, "problems": [asdict(problem) for problem in self.problems]}

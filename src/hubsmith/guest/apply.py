@@ -1,0 +1,98 @@
+"""Bring the machine to what its settings say, or refuse.
+
+Idempotent: a second run with the same settings changes nothing. Safe to end at any point: a run starts from the
+files that are there, every file is written atomically, and the hub starts only after the last step.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from hubsmith.errors import HubsmithError
+from hubsmith.guest import files, machine, outcome, secrets, systemd
+from hubsmith.guest.hooks import run_hooks
+from hubsmith.guest.layout import Layout
+from hubsmith.guest.modules import load_modules
+from hubsmith.guest.outcome import Outcome, Pending, Reason, Refused
+from hubsmith.guest.render import prepare
+from hubsmith.settings.errors import SettingsError
+from hubsmith.settings.load import load
+
+log = logging.getLogger("hubsmith.guest")
+
+
+def apply(layout: Layout, *, boot: bool = False) -> Outcome:
+    """Read the settings, make every file and account, and start the hub; or refuse and stop it.
+
+    :param boot: this is the apply unit: jobs are queued, not waited for.
+    :raises HubsmithError: another apply is running, or not even the refusal could be carried out.
+    """
+    with files.locked(layout.run / "apply.lock"):
+        return _Run(layout, boot).go()
+
+
+class _Run:
+    """One apply, under the lock."""
+
+    def __init__(self, layout: Layout, boot: bool) -> None:
+        self.layout, self.wait = layout, not boot
+        self.modules = load_modules(layout.modules)
+        self.pending = before.pending if (before := outcome.read(layout.outcome)) else Pending()
+        self.changed: set[str] = set()
+        self.context: dict[str, Any] = {
+            "state": "good",
+            "settings": None,
+            "reasons": [],
+            "secrets": {},
+            "machine": machine.describe(),
+            "ports": [port for module in self.modules.values() for port in module.ports],
+        }
+
+    def go(self) -> Outcome:
+        self.note(outcome.APPLYING)
+        try:
+            self.context["secrets"] = secrets.load_or_make(self.layout.state / "secrets.json")
+            self.context["settings"] = load(self.layout.settings).model_dump(mode="json")
+            self.write_files(outcome.APPLYING)
+            run_hooks(self.layout.hooks, self.modules, self.context)
+            told = self.tell(revive=True)
+        except SettingsError as error:
+            reasons = tuple(Reason(p.public, p.render(error.file)) for p in error.problems)
+        except Refused as error:
+            reasons = (error.reason,)
+        except HubsmithError as error:
+            reasons = (Reason("the machine could not be set up", str(error)),)
+        else:
+            result = self.note(outcome.GOOD, told=told)
+            systemd.order("start", [systemd.HUB_TARGET], wait=False)
+            return result
+        return self.refuse(reasons)
+
+    def refuse(self, reasons: tuple[Reason, ...]) -> Outcome:
+        """Stop the hub first; then tell everybody why."""
+        self.note(outcome.REFUSED, reasons)
+        systemd.order("stop", [systemd.HUB_TARGET], wait=self.wait)
+        self.context |= {"state": "bad", "settings": None, "reasons": [reason.public for reason in reasons]}
+        try:
+            self.write_files(outcome.REFUSED, reasons)
+        except Refused as error:
+            raise HubsmithError(error.reason.detail) from error
+        return self.note(outcome.REFUSED, reasons, told=self.tell(revive=False))
+
+    def write_files(self, state: str, reasons: tuple[Reason, ...] = ()) -> None:
+        prepared = prepare(self.layout, self.modules, self.context)
+        self.pending |= prepared.pending
+        self.changed |= set(prepared.targets)
+        self.note(state, reasons)
+        prepared.carry_out()
+
+    def tell(self, *, revive: bool) -> tuple[str, ...]:
+        told = systemd.refresh(self.pending.reload, self.pending.restart, wait=self.wait, revive=revive)
+        self.pending = Pending()
+        return tuple(told)
+
+    def note(self, state: str, reasons: tuple[Reason, ...] = (), told: tuple[str, ...] = ()) -> Outcome:
+        result = Outcome(state, reasons, tuple(sorted(self.changed)), told, self.pending)
+        result.save(self.layout.outcome)
+        return result

@@ -1,0 +1,57 @@
+"""Where things are inside an appliance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The guest's paths below ``root``; tests give a root of their own."""
+
+    root: Path = Path("/")
+
+    def at(self, path: str) -> Path:
+        """An absolute path of the appliance, below the root."""
+        return self.root / path.lstrip("/")
+
+    @property
+    def settings(self) -> Path:
+        """The launch-time settings (0600)."""
+        return self.at("/etc/hubsmith/settings.toml")
+
+    @property
+    def modules(self) -> Path:
+        """One folder per module: ``module.toml`` and ``templates/``."""
+        return self.at("/usr/lib/hubsmith/modules")
+
+    @property
+    def hooks(self) -> Path:
+        """Executables of apply."""
+        return self.at("/usr/lib/hubsmith/apply.d")
+
+    @property
+    def checks(self) -> Path:
+        """Executables and unit files of status."""
+        return self.at("/usr/lib/hubsmith/status.d")
+
+    @property
+    def state(self) -> Path:
+        """What must survive a reboot (0700)."""
+        return self.at("/var/lib/hubsmith")
+
+    @property
+    def run(self) -> Path:
+        """Everything that is made anew at each boot."""
+        return self.at("/run/hubsmith")
+
+    @property
+    def outcome(self) -> Path:
+        """What the last apply came to (0600)."""
+        return self.run / "apply.json"
+
+    @property
+    def status(self) -> Path:
+        """The public status: ``status.json`` and ``index.html``."""
+        return self.run / "status"

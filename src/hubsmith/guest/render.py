@@ -1,0 +1,98 @@
+"""Launch-time templates: all are rendered before the first is written."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from hubsmith.guest import files
+from hubsmith.guest.layout import Layout
+from hubsmith.guest.modules import Module, Template
+from hubsmith.guest.outcome import Pending, Refused
+
+
+def context_for(module: Module, context: Mapping[str, Any]) -> dict[str, Any]:
+    """The context with only those tables of the settings that the module reads."""
+    settings = context["settings"]
+    visible = None if settings is None else {table: settings[table] for table in module.reads}
+    return {**context, "settings": visible}
+
+
+def _refused(template: Template, why: str, line: int | None = None) -> Refused:
+    place = f"{template.source}:{line}" if line else str(template.source)
+    return Refused(f"the configuration of {template.topic} cannot be made", f"{place}: {why}")
+
+
+def _render(template: Template, context: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.source.parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    try:
+        return environment.get_template(template.source.name).render(context)
+    except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
+        raise _refused(template, str(error), getattr(error, "lineno", None)) from error
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The files of one state, rendered, and what has to be done for them.
+
+    :ivar written: path, content, mode, uid and gid of each file that differs.
+    :ivar removed: targets that do not belong to this state.
+    """
+
+    written: tuple[tuple[Path, str, int, int, int], ...]
+    removed: tuple[Path, ...]
+    targets: tuple[str, ...]
+    pending: Pending
+
+    def carry_out(self) -> None:
+        """Write and remove the files."""
+        for path, text, mode, uid, gid in self.written:
+            files.write(path, text, mode=mode, uid=uid, gid=gid)
+        for path in self.removed:
+            path.unlink(missing_ok=True)
+
+
+def prepare(layout: Layout, modules: Mapping[str, Module], context: Mapping[str, Any]) -> Prepared:
+    """Render the templates of the context's state (``good`` or ``bad``); writes nothing.
+
+    :raises Refused: a template cannot be rendered, or its owner does not exist.
+    """
+    written, kept, stale, changed = [], set(), [], []
+    for template in (template for module in modules.values() for template in module.templates):
+        if template.when not in ("always", context["state"]):
+            stale.append(template)
+            continue
+        text = _render(template, context_for(modules[template.topic], context))
+        kept.add(template.target)
+        try:
+            uid, gid = pwd.getpwnam(template.owner).pw_uid, grp.getgrnam(template.group).gr_gid
+        except KeyError as error:
+            raise _refused(template, str(error.args[0])) from error
+        path = layout.at(template.target)
+        if files.differs(path, text, mode=template.mode, uid=uid, gid=gid):
+            written.append((path, text, template.mode, uid, gid))
+            changed.append(template)
+    removed = [t for t in stale if t.target not in kept and layout.at(t.target).exists()]
+    changed += removed
+    return Prepared(
+        written=tuple(written),
+        removed=tuple(layout.at(template.target) for template in removed),
+        targets=tuple(sorted(template.target for template in changed)),
+        pending=Pending(
+            reload=frozenset(unit for template in changed for unit in template.reload),
+            restart=frozenset(unit for template in changed for unit in template.restart),
+        ),
+    )

@@ -1,0 +1,103 @@
+"""The whole status: made from its items, kept in ``status.json``, printed by `hubsmith status`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hubsmith.errors import HubsmithError
+from hubsmith.guest import outcome
+from hubsmith.guest.layout import Layout
+from hubsmith.guest.status.items import STATES, Item
+
+SENTENCES = {
+    "ready": "everything is ready",
+    "starting": "starting",
+    "degraded": "running, but not everything is well",
+    "failed": "something failed",
+    "refused": "the settings are refused",
+}
+#: Seconds after which a report is too old to be believed: the service makes one every 5 s.
+STALE = 60.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All items, and the worst of their states as the overall one.
+
+    :ivar time: seconds since the epoch.
+    """
+
+    items: tuple[Item, ...]
+    time: float
+
+    @property
+    def state(self) -> str:
+        """The worst state of all items."""
+        return max((item.state for item in self.items), key=STATES.index)
+
+    @property
+    def line(self) -> str:
+        """The overall state and the first reason for it, in one line."""
+        if self.state == "ready":
+            return SENTENCES["ready"]
+        first = next(item for item in self.items if item.state == self.state)
+        return f"{SENTENCES[self.state]}: {first.name}: {first.why}"
+
+    def as_json(self) -> dict[str, object]:
+        """The public form; :func:`read` reads it."""
+        items = [asdict(item) for item in self.items]
+        return {"state": self.state, "line": self.line, "time": round(self.time, 1), "items": items}
+
+
+def read(path: Path) -> Report:
+    """The last report of the status service.
+
+    :raises HubsmithError: there is none, or it is too old.
+    """
+    mend = "systemctl restart hubsmith-status"
+    try:
+        raw = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise HubsmithError("the status service has not reported yet", where=str(path), mend=mend) from None
+    age = time.time() - raw["time"]
+    if not -STALE < age < STALE:
+        raise HubsmithError(f"the last report is {age:.0f} s old", where=str(path), mend=mend)
+    return Report(tuple(Item(**item) for item in raw["items"]), raw["time"])
+
+
+def table(items: Sequence[Item]) -> str:
+    """Item, state and reason in columns."""
+    width = max(len(item.name) for item in items)
+    return "\n".join(f"{item.name:<{width}}  {item.state:<8}  {item.why}" for item in items)
+
+
+def main(layout: Layout, *, as_json: bool) -> int:
+    """Print the status.
+
+    :returns: 0 when everything is ready, else 1.
+    """
+    path = layout.status / "status.json"
+    deadline = time.monotonic() + 10
+    while _is_before(path, layout.outcome) and time.monotonic() < deadline:
+        time.sleep(0.2)  # the service looks at the outcome of an apply every second
+    report = read(path)
+    if as_json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        print(f"{table(report.items)}\n\n{report.state}: {report.line}")
+        if os.geteuid() == 0 and (last := outcome.read(layout.outcome)):
+            for reason in last.reasons:
+                print(f"  {reason.detail}")
+    return 0 if report.state == "ready" else 1
+
+
+def _is_before(report: Path, event: Path) -> bool:
+    try:
+        return report.stat().st_mtime < event.stat().st_mtime
+    except OSError:
+        return False

@@ -1,0 +1,96 @@
+"""The status service: looks, writes the page, and says a change of the overall state on the console."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+from hubsmith.guest import files, outcome, systemd
+from hubsmith.guest.layout import Layout
+from hubsmith.guest.status import items, page
+from hubsmith.guest.status.items import Item
+from hubsmith.guest.status.report import Report
+
+log = logging.getLogger("hubsmith.status")
+
+TICK = 1.0
+UNITS_EVERY = 5.0
+CHECKS_EVERY = 60.0
+
+
+class Watch:
+    """What was seen so far; :meth:`look` looks again as far as it is due."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.watched = items.watched_units(layout.checks)
+        self.checks = items.executables(layout.checks)
+        self.answers: tuple[Item, ...] = ()
+        self.seen: object = None
+        self.units_at = self.checks_at = -CHECKS_EVERY
+        self.outcome_at = -1
+
+    def look(self, now: float) -> Report | None:
+        """A new report, or None when nothing is due.
+
+        :param now: monotonic seconds.
+        """
+        stamp = self._outcome_stamp()
+        if stamp == self.outcome_at and now - self.units_at < UNITS_EVERY:
+            return None
+        self.units_at, self.outcome_at = now, stamp
+        last = outcome.read(self.layout.outcome)
+        states = items.unit_states(self.watched)
+        first = [items.settings_item(last, states.get(systemd.APPLY_UNIT, {}))]
+        first += [items.unit_item(entry, states.get(entry.unit, {}), last) for entry in self.watched]
+        seen = (stamp, first)
+        if seen != self.seen or now - self.checks_at >= CHECKS_EVERY:
+            self.answers = tuple(items.check_item(check) for check in self.checks)
+            self.seen, self.checks_at = seen, now
+        machine = (items.disk_item("state disk", self.layout.at("/var")), items.clock_item(self.layout))
+        return Report((*first, *self.answers, *machine), time.time())
+
+    def _outcome_stamp(self) -> int:
+        try:
+            return self.layout.outcome.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+
+def publish(layout: Layout, report: Report) -> None:
+    """Write what everybody may read."""
+    files.write(layout.status / "status.json", json.dumps(report.as_json(), indent=1) + "\n")
+    files.write(layout.status / "index.html", page.render(report))
+
+
+def announce(layout: Layout, report: Report) -> None:
+    """One line on the console, above the login prompt from now on, and in the journal."""
+    line = f"hubsmith: {report.state}: {report.line}"
+    log.info("%s", line)
+    # agetty expands \x in issue files; none of our sentences needs a backslash.
+    files.write(layout.at("/run/issue.d/hubsmith.issue"), line.replace("\\", "/") + "\n")
+    _to_console(layout.at("/dev/console"), line)
+
+
+def _to_console(console: Path, line: str) -> None:
+    # A console that nobody reads must not stop the service, and some machines have none: the journal has the line too.
+    with contextlib.suppress(OSError):
+        handle = os.open(console, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            file.write(f"\r\n{line}\r\n".encode())
+
+
+def serve(layout: Layout) -> None:
+    """Look, publish and announce until systemd ends the service."""
+    watch, state = Watch(layout), None
+    while True:
+        if report := watch.look(time.monotonic()):
+            publish(layout, report)
+            if report.state != state:
+                announce(layout, report)
+                state = report.state
+        time.sleep(TICK)
