@@ -37,10 +37,10 @@ class Bytes:
 
     :param title: what is being done.
     :param files: how many files there are in all.
-    :param size: how many bytes in all.
+    :param size: how many bytes in all, when that is known; without it the bar counts files.
     """
 
-    def __init__(self, title: str, files: int, size: int, stream: TextIO | None = None) -> None:
+    def __init__(self, title: str, files: int, size: int | None, stream: TextIO | None = None) -> None:
         self.title, self.files, self.size = title, files, size
         self.stream = stream or sys.stderr
         self.done_files = self.done_bytes = 0
@@ -52,12 +52,12 @@ class Bytes:
     def __enter__(self) -> Bytes:
         if self.stream.isatty():
             console = Console(file=self.stream)
+            columns = [] if self.size is None else [DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-                TimeRemainingColumn(), console=console,
+                TextColumn("{task.description}"), BarColumn(), *columns, console=console,
             )  # fmt: skip
             self._bar.start()
-            self._task = self._bar.add_task(self.title, total=self.size)
+            self._task = self._bar.add_task(self.title, total=self.files if self.size is None else self.size)
         return self
 
     def __exit__(
@@ -83,16 +83,18 @@ class Bytes:
     def _show(self) -> None:
         if self._bar:
             what = f"{self.title} {self.done_files}/{self.files}"
-            self._bar.update(self._task, completed=self.done_bytes, description=what)
+            self._bar.update(
+                self._task, completed=self.done_files if self.size is None else self.done_bytes, description=what
+            )
         elif time.monotonic() - self._last >= LINE_EVERY:
             self._last = time.monotonic()
             self._print()
 
     def _print(self) -> None:
+        of = "" if self.size is None else f" of {human(self.size)}"
         took = time.monotonic() - self._began
         print(
-            f"{self.title}: {self.done_files} of {self.files} files, {human(self.done_bytes)} of {human(self.size)}, "
-            f"{took:.0f} s",
+            f"{self.title}: {self.done_files} of {self.files} files, {human(self.done_bytes)}{of}, {took:.0f} s",
             file=self.stream,
             flush=True,
         )

@@ -7,10 +7,12 @@ import sys
 
 from hubsmith.definition import image_names
 from hubsmith.errors import LockError
+from hubsmith.fetch.artifacts import artifacts_of
 from hubsmith.lock import committed_path, inputs_of, save
 from hubsmith.lock.files import load_matching
 from hubsmith.lock.inputs import TOOLS
 from hubsmith.paths import project_root
+from hubsmith.progress import human
 
 HELP = "solve an image's packages and write its lock"
 
@@ -49,9 +51,7 @@ def main(args: argparse.Namespace) -> int:
     for name, lock in solve(stale).items():
         path = committed_path(root, name)
         save(lock, path)
-        size = sum(package.size for package in lock.debian)
-        print(
-            f"{name}: {len(lock.debian)} Debian packages, {size / 1e6:.0f} MB -> {path.relative_to(root)}",
-            file=sys.stderr,
-        )
+        artifacts = artifacts_of([lock])
+        size = human(sum(artifact.size for artifact in artifacts))
+        print(f"{name}: {len(artifacts)} artifacts, {size} -> {path.relative_to(root)}", file=sys.stderr)
     return 0

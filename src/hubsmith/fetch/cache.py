@@ -37,15 +37,15 @@ class Cache:
         return size is None or found == size
 
     @contextmanager
-    def part(self, sha256: str) -> Iterator[io.BufferedRandom | None]:
+    def part(self, checksum: str) -> Iterator[io.BufferedRandom | None]:
         """The unfinished file, locked against other fetchers, opened for reading and appending.
 
         :returns: nothing when another fetcher completed it while this one waited.
         """
         while True:
-            with (self.partial / f"{sha256}.part").open("a+b") as stream:
+            with (self.partial / f"{checksum}.part").open("a+b") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
-                if self.has(sha256):
+                if self.has(checksum):
                     Path(stream.name).unlink(missing_ok=True)
                     yield None
                     return
@@ -54,11 +54,15 @@ class Cache:
                     yield stream
                     return
 
-    def complete_part(self, sha256: str) -> Path:
-        """Move a verified unfinished file to its place at once."""
+    def complete_part(self, checksum: str, sha256: str) -> Path:
+        """Move a verified unfinished file to its place at once.
+
+        :param checksum: under which it was unfinished (an npm tarball's SHA-512 is known before its SHA-256).
+        """
         place = self.path(sha256)
-        (self.partial / f"{sha256}.part").replace(place)
-        place.chmod(0o444)
+        part = self.partial / f"{checksum}.part"
+        part.chmod(0o444)
+        part.replace(place)
         return place
 
     def drop(self, sha256: str) -> None:

@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import requests
 
@@ -19,6 +18,8 @@ from hubsmith.fetch.cache import Cache
 log = logging.getLogger("hubsmith.fetch")
 
 CHUNK = 1 << 18
+#: The name of an algorithm of hashlib, and a checksum in hex.
+Checksum = tuple[str, str]
 #: Seconds to connect, and seconds without a byte.
 TIMEOUT = (15, 60)
 ATTEMPTS = 5
@@ -54,23 +55,44 @@ class Downloader:
     on_bytes: Callable[[int], None] = lambda _: None
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def get(self, session: requests.Session, address: str, *, sha256: str, size: int | None, what: str) -> Path:
+    def get(
+        self,
+        session: requests.Session,
+        address: str,
+        *,
+        sha256: str = "",
+        sha512: str = "",
+        size: int | None = None,
+        what: str,
+    ) -> str:
         """One file, by its address, into the cache.
 
+        :param sha256: its checksum (hex); when only ``sha512`` is known, that is verified instead.
         :param size: bytes, when known.
         :param what: the artifact, for errors.
+        :returns: its SHA-256, under which the cache has it.
         :raises Gone: the server has no such file.
-        :raises FetchError: the server cannot be reached, refuses, or sends other bytes than the lock names.
+        :raises FetchError: the server cannot be reached, refuses, or sends other bytes than the checksum names.
         """
-        with self.cache.part(sha256) as part:
+        checksum = ("sha256", sha256) if sha256 else ("sha512", sha512)
+        with self.cache.part(checksum[1]) as part:
             if part is None:
                 self.on_bytes(self.cache.path(sha256).stat().st_size)
-                return self.cache.path(sha256)
-            self._with_retries(session, address, part, sha256, size, what)
-            return self.cache.complete_part(sha256)
+                return sha256
+            self._with_retries(session, address, part, checksum, size, what)
+            part.seek(0)
+            found = sha256 or hashlib.file_digest(part, "sha256").hexdigest()
+            self.cache.complete_part(checksum[1], found)
+            return found
 
     def _with_retries(
-        self, session: requests.Session, address: str, part: io.BufferedRandom, sha256: str, size: int | None, what: str
+        self,
+        session: requests.Session,
+        address: str,
+        part: io.BufferedRandom,
+        checksum: Checksum,
+        size: int | None,
+        what: str,
     ) -> None:
         started_over = False
         attempt = 1
@@ -78,7 +100,7 @@ class Downloader:
             resumed = part.seek(0, os.SEEK_END) > 0
             try:
                 self._transfer(session, address, part, size)
-                self._verify(part, sha256, size)
+                self._verify(part, checksum)
                 return
             except _Damaged as error:
                 self._empty(part)
@@ -145,13 +167,14 @@ class Downloader:
         if status not in (200, 206):
             raise FetchError(f"the server answers {status} {answer.reason}", where=answer.request.path_url)
 
-    def _verify(self, part: io.BufferedRandom, sha256: str, size: int | None) -> None:
+    def _verify(self, part: io.BufferedRandom, checksum: Checksum) -> None:
+        algorithm, wanted = checksum
         have = part.seek(0, os.SEEK_END)
         part.seek(0)
-        found = hashlib.file_digest(part, "sha256").hexdigest()
-        if found != sha256:
+        found = hashlib.file_digest(part, algorithm).hexdigest()
+        if found != wanted:
             self.on_bytes(-have)
-            raise _Damaged(f"the server's file is not the locked one (sha256 {found}, locked {sha256})")
+            raise _Damaged(f"the server's file is not the locked one ({algorithm} {found}, locked {wanted})")
 
     def _empty(self, part: io.BufferedRandom) -> None:
         part.truncate(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,11 +11,11 @@ from tempfile import TemporaryDirectory
 from hubsmith.fetch.artifacts import Artifact
 from hubsmith.fetch.cache import Cache
 from hubsmith.fetch.run import download
-from hubsmith.lock import busybox
+from hubsmith.lock import busybox, npm, python
 from hubsmith.lock.apt import apt_root
 from hubsmith.lock.debian import Solver
 from hubsmith.lock.inputs import TOOLS, Inputs
-from hubsmith.lock.models import Busybox, DebianPackage, Lock
+from hubsmith.lock.models import Busybox, DebianPackage, Lock, NpmTree, PythonEnv
 
 
 def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
@@ -32,17 +33,34 @@ def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
             solver = solvers[inputs.suite]
             where = "nix/tools.toml" if inputs.name == TOOLS else f"images/{inputs.name}.toml"
             debian = solver.solve(inputs.debian, bootable=inputs.bootable, where=where)
+            envs, trees = _environments(inputs, debian, where)
             locks[inputs.name] = Lock(
                 schema=1,
                 image=inputs.name,
                 inputs_sha256=inputs.sha256,
                 source_date_epoch=solver.apt.date(),
                 debian=debian,
-                python={},
-                npm={},
+                python=envs,
+                npm=trees,
                 busybox=_busybox(debian) if inputs.name == TOOLS else None,
             )
     return locks
+
+
+def _environments(
+    inputs: Inputs, debian: Sequence[DebianPackage], where: str
+) -> tuple[dict[str, PythonEnv], dict[str, NpmTree]]:
+    with ThreadPoolExecutor(4) as pool:
+        target = python.target_of(debian, where) if inputs.python else None
+        node = npm.node_of(debian, where) if inputs.npm else ""
+        envs = {
+            env: pool.submit(python.solve, env, asked, target, where) for env, asked in inputs.python.items() if target
+        }
+        trees = {tree: pool.submit(npm.solve, tree, asked, node, where) for tree, asked in inputs.npm.items()}
+        return (
+            {env: future.result() for env, future in envs.items()},
+            {tree: future.result() for tree, future in trees.items()},
+        )
 
 
 def _busybox(packages: Sequence[DebianPackage]) -> Busybox:

@@ -1,0 +1,121 @@
+"""Learn what solvers do not say: the size of a wheel, and the size and SHA-256 of an npm tarball.
+
+What is downloaded for it stays in the cache, where a fetch finds it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Protocol, TypeVar
+
+from hubsmith.errors import LockError
+from hubsmith.fetch.artifacts import Artifact
+from hubsmith.fetch.cache import Cache
+from hubsmith.fetch.download import Downloader, Gone
+from hubsmith.fetch.run import JOBS
+from hubsmith.fetch.sources import NpmSource, PypiSource
+from hubsmith.lock.models import Wheel
+from hubsmith.progress import Bytes
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class Tarball(Protocol):
+    """What is known of an npm tarball after solving."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def integrity(self) -> str: ...
+
+
+def learn_wheels(wheels: Sequence[Wheel]) -> list[Wheel]:
+    """The wheels with their sizes in bytes.
+
+    :raises FetchError: one cannot be downloaded.
+    """
+    cache = Cache()
+    source: PypiSource | None = None
+    if any(not cache.has(wheel.sha256) for wheel in wheels):
+        source = PypiSource(JOBS)
+
+    def one(wheel: Wheel, downloader: Downloader) -> Wheel:
+        if not cache.has(wheel.sha256):
+            assert source
+            artifact = Artifact("pypi", wheel.name, wheel.version, wheel.file, 0, wheel.sha256)
+            _get(downloader, source, artifact, sha256=wheel.sha256)
+        return wheel.model_copy(update={"size": cache.path(wheel.sha256).stat().st_size})
+
+    return _in_parallel("wheels", wheels, one, cache)
+
+
+def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int]]:
+    """The SHA-256 (hex) and the size in bytes of each, verified against npm's own SHA-512.
+
+    :raises LockError: the lock of npm gives no SHA-512 of one, or the registry sends other bytes.
+    """
+    cache = Cache()
+    known = cache.folder / "sha512"
+    known.mkdir(exist_ok=True)
+    source = NpmSource(JOBS)
+
+    def one(tarball: Tarball, downloader: Downloader) -> tuple[str, int]:
+        sha512 = _sha512(tarball.integrity, f"{tarball.name} {tarball.version}")
+        note = known / sha512
+        sha256 = note.read_text() if note.exists() else ""
+        if not sha256 or not cache.has(sha256):
+            artifact = Artifact("npm", tarball.name, tarball.version, tarball.path, 0, "")
+            sha256 = _get(downloader, source, artifact, sha512=sha512)
+            with NamedTemporaryFile("w", dir=known, delete=False) as stream:
+                stream.write(sha256)
+            Path(stream.name).replace(note)
+        return sha256, cache.path(sha256).stat().st_size
+
+    return _in_parallel("npm tarballs", tarballs, one, cache)
+
+
+def _sha512(integrity: str, what: str) -> str:
+    for word in integrity.split():
+        if word.startswith("sha512-"):
+            return base64.b64decode(word.removeprefix("sha512-")).hex()
+    raise LockError("npm gives no SHA-512 of it", where=what)
+
+
+def _get(
+    downloader: Downloader, source: NpmSource | PypiSource, artifact: Artifact, sha256: str = "", sha512: str = ""
+) -> str:
+    try:
+        return downloader.get(
+            source.session, source.address(artifact), sha256=sha256, sha512=sha512, what=str(artifact)
+        )
+    except Gone:
+        raise LockError("the archive has no such file, although its index names it", where=str(artifact)) from None
+
+
+def _in_parallel(
+    what: str, items: Sequence[ItemT], one: Callable[[ItemT, Downloader], ResultT], cache: Cache
+) -> list[ResultT]:
+    with Bytes(what, len(items), None) as progress:
+        downloader = Downloader(cache, on_bytes=progress.advance)
+
+        def counted(item: ItemT) -> ResultT:
+            result = one(item, downloader)
+            progress.finish()
+            return result
+
+        with ThreadPoolExecutor(JOBS) as pool:
+            try:
+                return list(pool.map(counted, items))
+            except BaseException:
+                downloader.stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
