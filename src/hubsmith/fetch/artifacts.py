@@ -33,12 +33,15 @@ class Artifact:
 
     @property
     def store_name(self) -> str:
-        """The name of its path in the Nix store: the file's own, in the characters that the store allows."""
+        """The name of its path in the Nix store, in the characters that the store allows: the file's own; a tarball of
+        npm, whose file is named without its scope, is named after the package."""
+        if self.kind == "npm":
+            return store_name(f"{self.name.replace('@', '').replace('/', '-')}-{self.version}.tgz")
         return store_name(self.path.rsplit("/", 1)[-1])
 
 
 def store_name(name: str) -> str:
-    """A file name as a store path's name; `nix/artifacts.nix` makes the same one."""
+    """A file name as a store path's name; `nix/default.nix` makes the same one."""
     clean = re.sub(r"[^0-9a-zA-Z+._?=-]", "_", name)
     return f"_{clean}" if clean.startswith(".") else clean
 

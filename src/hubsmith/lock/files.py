@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hubsmith import canonical
+from hubsmith.definition import canonical
 from hubsmith.errors import LockError
 from hubsmith.lock.inputs import TOOLS, Inputs
 from hubsmith.lock.models import Lock

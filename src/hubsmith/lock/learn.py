@@ -18,7 +18,6 @@ from hubsmith.fetch.cache import Cache
 from hubsmith.fetch.download import Downloader, Gone
 from hubsmith.fetch.run import JOBS
 from hubsmith.fetch.sources import NpmSource, PypiSource
-from hubsmith.lock.models import Wheel
 from hubsmith.progress import Bytes
 
 ItemT = TypeVar("ItemT")
@@ -38,8 +37,21 @@ class Tarball(Protocol):
     def integrity(self) -> str: ...
 
 
-def learn_wheels(wheels: Sequence[Wheel]) -> list[Wheel]:
-    """The wheels with their sizes in bytes.
+class Wheel(Protocol):
+    """What is known of a wheel after solving."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def learn_wheels(wheels: Sequence[Wheel]) -> list[int]:
+    """The sizes of the wheels, in bytes.
 
     :raises FetchError: one cannot be downloaded.
     """
@@ -48,12 +60,12 @@ def learn_wheels(wheels: Sequence[Wheel]) -> list[Wheel]:
     if any(not cache.has(wheel.sha256) for wheel in wheels):
         source = PypiSource(JOBS)
 
-    def one(wheel: Wheel, downloader: Downloader) -> Wheel:
+    def one(wheel: Wheel, downloader: Downloader) -> int:
         if not cache.has(wheel.sha256):
             assert source
             artifact = Artifact("pypi", wheel.name, wheel.version, wheel.file, 0, wheel.sha256)
             _get(downloader, source, artifact, sha256=wheel.sha256)
-        return wheel.model_copy(update={"size": cache.path(wheel.sha256).stat().st_size})
+        return cache.path(wheel.sha256).stat().st_size
 
     return _in_parallel("wheels", wheels, one, cache)
 

@@ -52,7 +52,7 @@ def node_of(packages: Sequence[DebianPackage], where: str) -> str:
     )
 
 
-def solve(tree: str, requirements: Sequence[str], node: str, where: str) -> NpmTree:
+def solve(tree: str, requirements: Sequence[str], node: str, where: str) -> list[Chosen]:
     """Solve one tree.
 
     A package whose `engines` do not fit the image's Node.js is taken when its dependents insist on it, with a warning.
@@ -80,11 +80,18 @@ def solve(tree: str, requirements: Sequence[str], node: str, where: str) -> NpmT
             raise LockError(told, where=where) from None
         _warn_of_engines(done.stderr, where)
         lock = json.loads((Path(folder) / "package-lock.json").read_text())
-    chosen = [
+    return [
         _chosen(location, entry, config.registry, where)
         for location, entry in sorted(lock["packages"].items())
         if location and _wanted(entry)
     ]
+
+
+def complete(requirements: Sequence[str], chosen: Sequence[Chosen]) -> NpmTree:
+    """A solved tree with the size and SHA-256 of each tarball.
+
+    :raises LockError: see :func:`hubsmith.lock.learn.learn_tarballs`.
+    """
     learned = learn_tarballs(chosen)
     packages = [
         NpmPackage(

@@ -22,6 +22,16 @@ OLDEST_GLIBC_MINOR = 5
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 
 
+@dataclass(frozen=True, order=True)
+class Chosen:
+    """One wheel that pip chose."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Target:
     """The Python and the C library of an image."""
@@ -84,9 +94,10 @@ def target_of(packages: Sequence[DebianPackage], where: str) -> Target:
     return Target(python, glibc)
 
 
-def solve(env: str, requirements: Sequence[str], target: Target, where: str) -> PythonEnv:
+def solve(env: str, requirements: Sequence[str], target: Target, where: str) -> list[Chosen]:
     """Solve one environment.
 
+    :returns: its wheels, sorted by name.
     :raises LockError: pip finds no solution made of wheels.
     """
     config = pip_config()
@@ -119,6 +130,18 @@ def solve(env: str, requirements: Sequence[str], target: Target, where: str) -> 
         sha256 = one["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
         if not sha256:
             raise LockError(f"the index gives no SHA-256 of {file}", where=where)
-        wheels.append(Wheel(name=name, version=meta["version"], file=file, size=0, sha256=sha256))
-    wheels.sort(key=lambda wheel: wheel.name)
-    return PythonEnv(requirements=list(requirements), wheels=learn_wheels(wheels))
+        wheels.append(Chosen(name, meta["version"], file, sha256))
+    return sorted(wheels)
+
+
+def complete(requirements: Sequence[str], chosen: Sequence[Chosen]) -> PythonEnv:
+    """A solved environment with the size of each wheel.
+
+    :raises FetchError: see :func:`hubsmith.lock.learn.learn_wheels`.
+    """
+    sizes = learn_wheels(chosen)
+    wheels = [
+        Wheel(name=one.name, version=one.version, file=one.file, size=size, sha256=one.sha256)
+        for one, size in zip(chosen, sizes, strict=True)
+    ]
+    return PythonEnv(requirements=list(requirements), wheels=wheels)

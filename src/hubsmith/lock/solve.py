@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ from hubsmith.lock.debian import Solver
 from hubsmith.lock.inputs import TOOLS, Inputs
 from hubsmith.lock.models import Busybox, DebianPackage, Lock, NpmTree, PythonEnv
 
+log = logging.getLogger("hubsmith.lock")
+
 
 def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
     """Solve each, with one state of the archives for all of them.
@@ -29,7 +32,9 @@ def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
         solvers: dict[str, Solver] = {}
         for inputs in wanted:
             if inputs.suite not in solvers:
+                log.info("lock: read the package indices of %s", inputs.suite)
                 solvers[inputs.suite] = Solver(stack.enter_context(apt_root(inputs.suite)))
+            log.info("lock: solve %s", inputs.name)
             solver = solvers[inputs.suite]
             where = "nix/tools.toml" if inputs.name == TOOLS else f"images/{inputs.name}.toml"
             debian = solver.solve(inputs.debian, bootable=inputs.bootable, where=where)
@@ -50,6 +55,7 @@ def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
 def _environments(
     inputs: Inputs, debian: Sequence[DebianPackage], where: str
 ) -> tuple[dict[str, PythonEnv], dict[str, NpmTree]]:
+    # pip and npm work side by side; what they chose is downloaded afterwards, under one bar at a time.
     with ThreadPoolExecutor(4) as pool:
         target = python.target_of(debian, where) if inputs.python else None
         node = npm.node_of(debian, where) if inputs.npm else ""
@@ -58,8 +64,8 @@ def _environments(
         }
         trees = {tree: pool.submit(npm.solve, tree, asked, node, where) for tree, asked in inputs.npm.items()}
         return (
-            {env: future.result() for env, future in envs.items()},
-            {tree: future.result() for tree, future in trees.items()},
+            {env: python.complete(inputs.python[env], future.result()) for env, future in envs.items()},
+            {tree: npm.complete(inputs.npm[tree], future.result()) for tree, future in trees.items()},
         )
 
 
