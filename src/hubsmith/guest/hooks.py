@@ -37,8 +37,9 @@ def run_hooks(folder: Path, modules: Mapping[str, Module], context: Mapping[str,
             done = run([hook], stdin=json.dumps(context_for(modules[topic], context)), timeout=LONGEST, check=False)
         except (HubsmithError, OSError) as error:
             raise Refused(public, f"{hook}: {error}") from error
-        for line in (done.stdout + done.stderr).splitlines():
+        said = [*done.stdout.splitlines(), *done.stderr.strip().splitlines()]
+        reason = said.pop() if done.returncode != 0 and done.stderr.strip() else f"exit code {done.returncode}"
+        for line in said:
             log.info("%s: %s", topic, line)
         if done.returncode != 0:
-            last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-            raise Refused(public, f"{hook}: {last}")
+            raise Refused(public, f"{hook}: {reason}")

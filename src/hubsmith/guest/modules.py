@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 
+#: As in the definition's own model.
+PORT_DEFAULTS = {"protocol": "tcp", "audience": "loopback"}
+
+
 @dataclass(frozen=True)
 class Template:
     """A file that is made at every apply."""
@@ -60,6 +64,6 @@ def load_modules(folder: Path) -> dict[str, Module]:
             topic=topic,
             reads=tuple(raw.get("settings", {}).get("reads", ())),
             templates=tuple(_template(topic, file.parent, t) for t in raw.get("templates", ())),
-            ports=tuple({"topic": topic, **port} for port in raw.get("ports", ())),
+            ports=tuple({"topic": topic, **PORT_DEFAULTS, **port} for port in raw.get("ports", ())),
         )
     return modules
