@@ -84,6 +84,7 @@ class Solver:
                     path=fields["Filename"].removeprefix("./"),
                     size=int(fields["Size"]),
                     sha256=fields["SHA256"],
+                    installed_size=int(fields.get("Installed-Size", "0")) * 1024,
                     essential=fields.get("Essential") == "yes",
                     priority=fields.get("Priority", "optional"),
                 )

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubsmith.definition import canonical
-from hubsmith.definition import define, load_tools
+from hubsmith.definition import canonical, define, load_tools
 
 #: The name under which the toolchain is locked, next to the images.
 TOOLS = "tools"

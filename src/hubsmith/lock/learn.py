@@ -6,6 +6,8 @@ What is downloaded for it stays in the cache, where a fetch finds it.
 from __future__ import annotations
 
 import base64
+import tarfile
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,8 +52,8 @@ class Wheel(Protocol):
     def sha256(self) -> str: ...
 
 
-def learn_wheels(wheels: Sequence[Wheel]) -> list[int]:
-    """The sizes of the wheels, in bytes.
+def learn_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
+    """The size of each wheel, and the size of what is in it, in bytes.
 
     :raises FetchError: one cannot be downloaded.
     """
@@ -60,18 +62,20 @@ def learn_wheels(wheels: Sequence[Wheel]) -> list[int]:
     if any(not cache.has(wheel.sha256) for wheel in wheels):
         source = PypiSource(JOBS)
 
-    def one(wheel: Wheel, downloader: Downloader) -> int:
+    def one(wheel: Wheel, downloader: Downloader) -> tuple[int, int]:
         if not cache.has(wheel.sha256):
             assert source
             artifact = Artifact("pypi", wheel.name, wheel.version, wheel.file, 0, wheel.sha256)
             _get(downloader, source, artifact, sha256=wheel.sha256)
-        return cache.path(wheel.sha256).stat().st_size
+        path = cache.path(wheel.sha256)
+        with zipfile.ZipFile(path) as opened:
+            return path.stat().st_size, sum(member.file_size for member in opened.infolist())
 
     return _in_parallel("wheels", wheels, one, cache)
 
 
-def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int]]:
-    """The SHA-256 (hex) and the size in bytes of each, verified against npm's own SHA-512.
+def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
+    """The SHA-256 (hex), the size and the unpacked size in bytes of each, verified against npm's own SHA-512.
 
     :raises LockError: the lock of npm gives no SHA-512 of one, or the registry sends other bytes.
     """
@@ -80,7 +84,7 @@ def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int]]:
     known.mkdir(exist_ok=True)
     source = NpmSource(JOBS)
 
-    def one(tarball: Tarball, downloader: Downloader) -> tuple[str, int]:
+    def one(tarball: Tarball, downloader: Downloader) -> tuple[str, int, int]:
         sha512 = _sha512(tarball.integrity, f"{tarball.name} {tarball.version}")
         note = known / sha512
         sha256 = note.read_text() if note.exists() else ""
@@ -90,7 +94,9 @@ def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int]]:
             with NamedTemporaryFile("w", dir=known, delete=False) as stream:
                 stream.write(sha256)
             Path(stream.name).replace(note)
-        return sha256, cache.path(sha256).stat().st_size
+        path = cache.path(sha256)
+        with tarfile.open(path, "r:gz") as opened:
+            return sha256, path.stat().st_size, sum(member.size for member in opened)
 
     return _in_parallel("npm tarballs", tarballs, one, cache)
 

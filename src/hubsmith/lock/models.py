@@ -17,7 +17,10 @@ class _Frozen(BaseModel):
 
 
 class DebianPackage(_Frozen):
-    """One `.deb`; `path` is relative to the root of its archive, `size` in bytes."""
+    """One `.deb`; `path` is relative to the root of its archive.
+
+    All sizes are bytes; the installed one is the archive's own estimate (Debian policy, section 5.6.20).
+    """
 
     name: str
     version: str
@@ -26,6 +29,7 @@ class DebianPackage(_Frozen):
     path: str
     size: int
     sha256: Sha256
+    installed_size: int
     essential: bool
     priority: str
 
@@ -37,6 +41,7 @@ class Wheel(_Frozen):
     version: str
     file: str
     size: int
+    installed_size: int
     sha256: Sha256
 
 
@@ -55,6 +60,7 @@ class NpmPackage(_Frozen):
     location: str
     path: str
     size: int
+    installed_size: int
     sha256: Sha256
     bin: dict[str, str]
 

@@ -96,9 +96,9 @@ def complete(requirements: Sequence[str], chosen: Sequence[Chosen]) -> NpmTree:
     packages = [
         NpmPackage(
             name=one.name, version=one.version, location=one.location, path=one.path,
-            size=size, sha256=sha256, bin=dict(one.bin),
+            size=size, installed_size=unpacked, sha256=sha256, bin=dict(one.bin),
         )
-        for one, (sha256, size) in zip(chosen, learned, strict=True)
+        for one, (sha256, size, unpacked) in zip(chosen, learned, strict=True)
     ]  # fmt: skip
     return NpmTree(requirements=list(requirements), packages=packages)
 

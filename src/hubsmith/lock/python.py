@@ -141,7 +141,7 @@ def complete(requirements: Sequence[str], chosen: Sequence[Chosen]) -> PythonEnv
     """
     sizes = learn_wheels(chosen)
     wheels = [
-        Wheel(name=one.name, version=one.version, file=one.file, size=size, sha256=one.sha256)
-        for one, size in zip(chosen, sizes, strict=True)
+        Wheel(name=one.name, version=one.version, file=one.file, size=size, installed_size=unpacked, sha256=one.sha256)
+        for one, (size, unpacked) in zip(chosen, sizes, strict=True)
     ]
     return PythonEnv(requirements=list(requirements), wheels=wheels)

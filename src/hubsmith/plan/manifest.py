@@ -1,0 +1,122 @@
+"""The manifest: everything that an image is made of, with checksums, as one canonical JSON document."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hubsmith.definition import Definition, canonical
+from hubsmith.definition.models import Ownership
+from hubsmith.definition.resolve import files_of
+from hubsmith.lock.models import Lock
+
+SCHEMA = 1
+
+#: Of a module's folder, what is no part of the image.
+_NOT_SOURCES = ("check.py", "README.md")
+
+
+def make(definition: Definition, lock: Lock, *, lock_sha256: str, refreshed: bool = False) -> dict[str, Any]:
+    """The manifest of an image.
+
+    :param lock: made from this definition.
+    :param lock_sha256: the checksum of the lock file.
+    :param refreshed: the lock is not the committed one.
+    :returns: plain data, the same for the same inputs; :func:`dumps` is its canonical text.
+    """
+    image = definition.image
+    modules = definition.modules
+    return {
+        "schema": SCHEMA,
+        "image": definition.name,
+        "summary": image.image.summary,
+        "suite": image.image.suite,
+        "hostname": image.image.hostname,
+        "min_ram_mb": image.image.min_ram_mb,
+        "disk": image.disk.model_dump(),
+        "kernel": {"cmdline": list(image.kernel.cmdline)},
+        "openstack": dict(image.openstack),
+        "source_date_epoch": lock.source_date_epoch,
+        "lock": {"sha256": lock_sha256, "refreshed": refreshed},
+        "modules": list(modules),
+        "sources": {name: _sources_sha256(definition.root / "modules" / name) for name in modules},
+        "debian": [package.model_dump() for package in lock.debian],
+        "python": {env: content.model_dump() for env, content in lock.python.items()},
+        "npm": {tree: content.model_dump() for tree, content in lock.npm.items()},
+        "files": sorted(_files(definition), key=lambda file: str(file["path"])),
+        "directories": sorted(_directories(definition), key=lambda folder: str(folder["path"])),
+        "templates": sorted(_templates(definition), key=lambda template: (template["target"], template["when"])),
+        "units": {
+            fate: sorted({unit for module in modules.values() for unit in getattr(module.units, fate)})
+            for fate in ("enable", "disable", "mask")
+        },
+        "state": {name: [one.model_dump() for one in module.state] for name, module in modules.items() if module.state},
+        "ports": [
+            {**port.model_dump(), "module": name} for name, module in sorted(modules.items()) for port in module.ports
+        ],
+        "settings": {name: sorted(module.settings.reads) for name, module in modules.items() if module.settings.reads},
+    }
+
+
+def dumps(manifest: dict[str, Any]) -> str:
+    """The manifest as its canonical text."""
+    return canonical.dumps(manifest)
+
+
+def _ownership(own: Ownership | None, mode: str) -> dict[str, str]:
+    own = own or Ownership()
+    return {"mode": own.mode or mode, "owner": own.owner, "group": own.group}
+
+
+def _executable(path: Path) -> bool:
+    # Of all mode bits only this one survives in git and in the Nix store.
+    return bool(path.stat().st_mode & 0o100)
+
+
+def _files(definition: Definition) -> Iterator[dict[str, Any]]:
+    for name, module in definition.modules.items():
+        tree = definition.root / "modules" / name / "files"
+        for path in files_of(definition.root, name):
+            source = tree / path
+            entry: dict[str, Any] = {"module": name, "path": f"/{path}"}
+            if source.is_symlink():
+                yield {**entry, "link": str(source.readlink())}
+                continue
+            yield {
+                **entry,
+                **_ownership(module.modes.get(str(path)), "0755" if _executable(source) else "0644"),
+                "size": source.stat().st_size,
+                "sha256": canonical.file_sha256(source),
+            }
+
+
+def _directories(definition: Definition) -> Iterator[dict[str, str]]:
+    """Folders of the `files/` trees with a mode or an owner of their own."""
+    for name, module in definition.modules.items():
+        for path, own in module.modes.items():
+            if (definition.root / "modules" / name / "files" / path).is_dir():
+                yield {"module": name, "path": f"/{path}", **_ownership(own, "0755")}
+
+
+def _templates(definition: Definition) -> Iterator[dict[str, Any]]:
+    for name, module in definition.modules.items():
+        for template in module.templates:
+            source = definition.root / "modules" / name / "templates" / template.source
+            yield {**template.model_dump(mode="json"), "module": name, "sha256": canonical.file_sha256(source)}
+
+
+def _sources_sha256(folder: Path) -> str:
+    """One checksum over names, modes and bytes of a module's folder, so that what is listed nowhere else counts too
+    (templates that others include, the configuration of the initrd)."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if "__pycache__" in relative.parts or str(relative) in _NOT_SOURCES:
+            continue
+        if path.is_symlink():
+            digest.update(f"link {relative} {path.readlink()}\n".encode())
+        elif path.is_file():
+            digest.update(f"file {relative} {_executable(path):d} {canonical.file_sha256(path)}\n".encode())
+    return digest.hexdigest()
