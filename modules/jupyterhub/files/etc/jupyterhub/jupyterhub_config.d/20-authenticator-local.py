@@ -1,0 +1,13 @@
+"""`auth.method = "local"`: the accounts of the machine, by the PAM service `hubsmith`."""
+
+import json
+from pathlib import Path
+
+c = get_config()  # noqa: F821
+
+if json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())["authenticator"] == "local":
+    c.JupyterHub.authenticator_class = "pam"
+    c.PAMAuthenticator.service = "hubsmith"
+    c.PAMAuthenticator.open_sessions = False
+    # As the settings want names to be. Capitals are not folded: "Alice" is nobody's account.
+    c.PAMAuthenticator.username_pattern = r"[a-z][a-z0-9_-]{0,31}"

@@ -1,0 +1,82 @@
+"""JupyterHub: what is common to all authenticators and spawners.
+
+The values come from /run/hubsmith/jupyterhub.json, made of /etc/hubsmith/settings.toml by `hubsmith apply`. The
+authenticator and the spawner configure themselves in jupyterhub_config.d/, in the order of the names.
+"""
+
+import html
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+c = get_config()  # noqa: F821
+
+DATABASE = Path("/var/lib/jupyterhub/jupyterhub.sqlite")
+rendered = json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())
+
+
+def known_users():
+    """Everybody whom the hub's database knows."""
+    if not DATABASE.exists():
+        return set()
+    with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as database:
+        try:
+            return {name for (name,) in database.execute("SELECT name FROM users")}
+        except sqlite3.OperationalError:  # no table yet: the very first start was interrupted
+            return set()
+
+
+# Addresses. The proxy runs in a unit of its own: neither a restart nor the end of the hub closes a notebook.
+c.JupyterHub.hub_bind_url = "http://127.0.0.1:881"
+c.JupyterHub.bind_url = "http+unix://%2Frun%2Fconfigurable-http-proxy%2Fpublic.sock"
+c.ConfigurableHTTPProxy.should_start = False
+c.ConfigurableHTTPProxy.api_url = "http+unix://%2Frun%2Fconfigurable-http-proxy%2Fapi.sock"
+c.ConfigurableHTTPProxy.auth_token = rendered["proxy_token"]
+c.JupyterHub.cleanup_servers = False
+c.JupyterHub.cleanup_proxy = False
+
+# State.
+c.JupyterHub.db_url = f"sqlite:///{DATABASE}"
+c.JupyterHub.upgrade_db = True
+c.JupyterHub.cookie_secret = bytes.fromhex(rendered["cookie_secret"])
+
+# Who comes in: those in the settings, and nobody who was there before. Whoever was taken out of them is blocked, which
+# at the start of the hub also revokes tokens and stops servers.
+c.Authenticator.allowed_users = set(rendered["users"])
+c.Authenticator.allow_existing_users = False
+c.Authenticator.blocked_users = known_users() - set(rendered["users"])
+c.Authenticator.delete_invalid_users = True
+c.JupyterHub.oauth_require_pkce = True
+
+# What one may do.
+c.JupyterHub.allow_named_servers = False
+c.JupyterHub.concurrent_spawn_limit = rendered["concurrent_spawn_limit"]
+c.JupyterHub.services = [
+    {"name": "idle-culler", "api_token": rendered["culler_token"], "display": False},
+    {"name": "metrics", "api_token": rendered["metrics_token"], "display": False},
+]
+c.JupyterHub.load_roles = [
+    {"name": "admin", "users": rendered["admins"]},
+    {
+        "name": "idle-culler",
+        "services": ["idle-culler"],
+        "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
+    },
+    {"name": "metrics", "services": ["metrics"], "scopes": ["read:metrics"]},
+]
+
+# Pages. JupyterHub puts the announcement into them as HTML.
+c.JupyterHub.template_paths = ["/usr/share/hubsmith/jupyterhub/templates"]
+c.JupyterHub.template_vars = {
+    "announcement": html.escape(rendered["announcement"]),
+    "hub_name": rendered["domain"] or "JupyterHub",
+}
+
+# The journal has the time already; a request is logged by NGINX, without its query.
+c.Application.log_format = "%(levelname)s %(module)s: %(message)s"
+c.JupyterHub.log_level = "INFO"
+c.Application.log_datefmt = ""
+
+for part in sorted(Path(__file__).with_name("jupyterhub_config.d").glob("*.py")):
+    load_subconfig(str(part))  # noqa: F821

@@ -1,0 +1,32 @@
+"""Notebook servers of this machine. A user's own ~/.jupyter comes after it and may change it."""
+
+import shutil
+from pathlib import Path
+
+c = get_config()  # noqa: F821
+
+# Kernels talk through sockets in the user's own runtime folder: over TCP, every user of the machine could read what
+# they print.
+c.KernelManager.transport = "ipc"
+
+# What is deleted is gone: a trash inside the home would keep its quota used up.
+c.FileContentsManager.delete_to_trash = False
+
+# A terminal is a login shell, as over SSH.
+c.ServerApp.terminado_settings = {"shell_command": ["/bin/bash", "-l"]}
+
+# No news, no look for updates, no extensions from elsewhere: the environment is that of the image.
+c.LabApp.news_url = None
+c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+c.LabApp.extension_manager = "readonly"
+
+# What the person sees of the own use. The disk is the home with its quota.
+c.ResourceUseDisplay.track_cpu_percent = True
+c.ResourceUseDisplay.track_disk_usage = True
+c.ResourceUseDisplay.disk_path = str(Path.home())
+c.ResourceUseDisplay.disk_warning_threshold = 0.1
+c.ResourceUseDisplay.mem_warning_threshold = 0.1
+
+# Opening a notebook writes into the database of trusted notebooks: in a full home that would fail.
+if shutil.disk_usage(Path.home()).free < 4 * 1024**2:
+    c.NotebookNotary.db_file = ":memory:"

@@ -1,0 +1,19 @@
+"""`spawner.kind = "local"`: servers as the users' own processes, each in a systemd unit."""
+
+import json
+import sys
+from pathlib import Path
+
+c = get_config()  # noqa: F821
+rendered = json.loads(Path("/run/hubsmith/spawner-local.json").read_text())
+
+if rendered["kind"] == "local":
+    sys.path.append("/usr/lib/hubsmith/hub")
+    from local_spawner import LocalSpawner
+
+    c.JupyterHub.spawner_class = LocalSpawner
+    c.LocalSpawner.admins = set(rendered["admins"])
+    c.LocalSpawner.mem_limit = rendered["memory"]
+    c.LocalSpawner.cpu_limit = rendered["cpu"]
+    c.LocalSpawner.start_timeout = rendered["start_timeout"]
+    c.LocalSpawner.http_timeout = rendered["start_timeout"]
