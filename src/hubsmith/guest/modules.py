@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 #: As in the definition's own model.
 PORT_DEFAULTS = {"protocol": "tcp", "audience": "loopback"}
 

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from hubsmith.settings.errors import Problem, SettingsError
 from hubsmith.settings.lines import key_lines, nearest_line
 from hubsmith.settings.rules import judge
-from hubsmith.settings.scalars import Secret
+from hubsmith.settings.scalars import Label, Secret, format_duration, format_size
 from hubsmith.settings.schema import Settings
 
 #: Where the guest has them.
@@ -36,7 +36,7 @@ SENTENCES = {
     "tuple_type": "must be a list, not {got}",
     "model_type": "must be a table, not {got}",
     "model_attributes_type": "must be a table, not {got}",
-    "literal_error": "must be one of {expected}",
+    "literal_error": "must be {expected}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "string_too_long": "must have at most {max_length} characters",
@@ -47,7 +47,7 @@ TOML_TYPES = {
     str: "a string",
     bool: "true or false",
     int: "a whole number",
-    float: "a number",
+    float: "a number with a fraction",
     list: "a list",
     dict: "a table",
 }
@@ -85,7 +85,7 @@ def parse(data: bytes, file: str) -> Settings:
     problems: list[Problem] = []
     for key in raw:
         if key not in Settings.model_fields:
-            problems.append(_unknown(key, Settings))
+            problems.append(_unknown(key, Settings.model_fields) if isinstance(raw[key], dict | list) else _stray(key))
     for name, field in Settings.model_fields.items():
         if name not in raw:
             tables[name] = field.get_default()
@@ -125,6 +125,7 @@ def _syntax_problem(error: tomllib.TOMLDecodeError, text: str) -> Problem:
     message = re.sub(r"\s*\(at .*\)$", "", str(error))
     place = re.search(r"\(at line (\d+), column (\d+)\)$", str(error))
     line = int(place[1]) if place else len(text.splitlines())
+    message = re.sub(r"\('([^']*)',\)", r"[\1]", message)
     column = f" in column {place[2]}" if place else " at the end of the file"
     # Keys may be repeated by the parser, values are not: they could be secrets.
     return Problem("", f"not TOML{column}: {message[0].lower() + message[1:]}", line)
@@ -139,16 +140,15 @@ def _walk(name: str, loc: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]
             path += f"[{part}]"
             continue
         path += f".{part}"
-        model = _model(found.annotation) if found else None
-        found = model.model_fields.get(part) if model else None
+        found = _fields(found.annotation).get(part) if found else None
     return path, found
 
 
-def _model(annotation: Any) -> type[BaseModel] | None:
-    """The table that an annotation (``Hub``, ``tuple[User, ...]``, ``X | None``) leads to."""
+def _fields(annotation: Any) -> dict[str, FieldInfo]:
+    """The fields of the table that an annotation (``Hub``, ``tuple[User, ...]``) leads to; none for other types."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((m for a in get_args(annotation) if (m := _model(a))), None)
+        return annotation.model_fields
+    return next((fields for argument in get_args(annotation) if (fields := _fields(argument))), {})
 
 
 def is_secret(field: FieldInfo) -> bool:
@@ -188,23 +188,41 @@ def _found(key: str, what: str, raw: dict[str, Any]) -> Problem:
     return Problem(key, what, value=None if value is None else _shown(value, field))
 
 
-def _unknown(path: str, model: type[BaseModel]) -> Problem:
+def _unknown(path: str, known: dict[str, FieldInfo]) -> Problem:
     outer, _, key = path.rpartition(".")
-    near = difflib.get_close_matches(key.lower(), model.model_fields, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.6)
     kind = "key" if outer else "table"
     what = f"unknown {kind}" + (f"; did you mean `{near[0]}`?" if near else "")
-    return Problem(path, what, hint=f"known: {', '.join(model.model_fields)}")
+    return Problem(path, what, hint=f"known: {', '.join(known)}")
+
+
+def _stray(key: str) -> Problem:
+    """A key above the first table."""
+    homes = [name for name, field in Settings.model_fields.items() if key in _fields(field.annotation)]
+    return Problem(key, "a key outside of any table" + (f"; it belongs under `[{homes[0]}]`" if homes else ""))
 
 
 def _problem(name: str, detail: ErrorDetails, raw: dict[str, Any]) -> Problem:
     path, field = _walk(name, detail["loc"])
     if detail["type"] == "extra_forbidden":
         owner = _walk(name, detail["loc"][:-1])[1]
-        model = _model(owner.annotation) if owner else None
-        return _unknown(path, model or Settings)
+        return _unknown(path, _fields(owner.annotation) if owner else {})
     got = TOML_TYPES.get(type(detail["input"]), "a date or time")
-    words = {**detail.get("ctx", {}), "got": got}
+    words = {name: _bound(value, field) for name, value in detail.get("ctx", {}).items()}
+    words |= {"got": got, "expected": str(words.get("expected", "")).replace("'", '"')}
     sentence = SENTENCES.get(detail["type"])
     what = sentence.format(**words) if sentence else detail["msg"][0].lower() + detail["msg"][1:]
-    value = None if detail["type"] == "missing" else _shown(detail["input"], field)
+    if path == "users" and isinstance(raw["users"], dict):
+        what = "each user is a table of a list: write `[[users]]`, with two brackets"
+    value = None if detail["type"] == "missing" else _shown(_value(raw, path), field)
     return Problem(path, what, value=value)
+
+
+def _bound(value: Any, field: FieldInfo | None) -> Any:
+    """A limit as it would be written in the file."""
+    labels = [mark.text for mark in field.metadata if isinstance(mark, Label)] if field else []
+    if "size" in labels and isinstance(value, int):
+        return format_size(value)
+    if "duration" in labels and isinstance(value, int):
+        return format_duration(value)
+    return value

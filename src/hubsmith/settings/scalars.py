@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Strict
+from pydantic import AllowInfNan, BeforeValidator, Strict
 
 SIZE_UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 DURATION_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -74,7 +74,7 @@ def format_duration(seconds: int) -> str:
 
 Bool = Annotated[bool, Strict()]
 Int = Annotated[int, Strict()]
-Number = Annotated[float, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
 Str = Annotated[str, Strict()]
 Size = Annotated[int, BeforeValidator(parse_size), Label("size")]
 Duration = Annotated[int, BeforeValidator(parse_duration), Label("duration")]

@@ -188,7 +188,7 @@ class Idle(Table):
         default=300,
         ge=10,
         description="How often the hub looks for idle servers.",
-        examples=["5m"],
+        examples=["10m"],
     )
     kernels_after: Duration = Field(
         default=3600,

@@ -1,0 +1,80 @@
+"""`hubsmith settings check|reference|hash-password`."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import sys
+from pathlib import Path
+
+from hubsmith.errors import HubsmithError
+from hubsmith.paths import project_root
+
+HELP = "check a settings file, or print the reference"
+REFERENCE = Path("docs/operators/settings.md")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the three actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser("check", help="say everything that is wrong with a settings file")
+    check.add_argument("file", type=Path)
+    check.add_argument("--json", action="store_true", help="print the problems as JSON")
+    reference = actions.add_parser("reference", help="print the reference of all settings, as Markdown")
+    reference.add_argument("--write", action="store_true", help=f"write it to {REFERENCE}")
+    hashing = actions.add_parser(
+        "hash-password", help="make a password_hash; asks, or reads one line of standard input"
+    )
+    hashing.add_argument("--cost", type=int, default=12, choices=range(4, 18), metavar="N", help="bcrypt's cost (12)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run one action.
+
+    :returns: 0, or 3 when the settings are bad.
+    """
+    if args.action == "check":
+        return _check(args.file, as_json=args.json)
+    if args.action == "reference":
+        return _reference(write=args.write)
+    return _hash_password(args.cost)
+
+
+def _check(file: Path, *, as_json: bool) -> int:
+    from hubsmith.settings.errors import SettingsError
+    from hubsmith.settings.load import load
+
+    try:
+        load(file)
+    except SettingsError as error:
+        print(json.dumps(error.as_json(), indent=1, ensure_ascii=False) if as_json else error)
+        return error.exit_code
+    print(json.dumps({"file": str(file), "problems": []}, indent=1) if as_json else f"{file}: good")
+    return 0
+
+
+def _reference(*, write: bool) -> int:
+    from hubsmith.settings.reference import reference
+
+    if write:
+        file = project_root() / REFERENCE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(reference(), encoding="utf-8")
+        print(f"wrote {file}")
+    else:
+        print(reference(), end="")
+    return 0
+
+
+def _hash_password(cost: int) -> int:
+    from hubsmith.settings.passwords import hash_password
+
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise HubsmithError("the two passwords are not the same")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    print(hash_password(password, cost=cost))
+    return 0

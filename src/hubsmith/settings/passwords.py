@@ -1,0 +1,25 @@
+"""Password hashes for ``users.password_hash``."""
+
+from __future__ import annotations
+
+import bcrypt
+
+from hubsmith.errors import HubsmithError
+
+#: Below this length guessing is too easy for a login that faces the internet (NIST SP 800-63B asks for 8 or more).
+SHORTEST = 8
+#: bcrypt reads no further; longer pass phrases would be cut off in silence.
+LONGEST_BYTES = 72
+
+
+def hash_password(password: str, *, cost: int = 12) -> str:
+    """A bcrypt hash of a password, in the crypt(5) format that Debian's PAM verifies.
+
+    :param cost: the logarithm of the work, 4 to 31; each step doubles the time of a login.
+    :raises HubsmithError: the password is too short or too long.
+    """
+    if len(password) < SHORTEST:
+        raise HubsmithError(f"the password is too short: take at least {SHORTEST} characters")
+    if len(password.encode()) > LONGEST_BYTES or "\0" in password:
+        raise HubsmithError(f"the password is too long for bcrypt: at most {LONGEST_BYTES} bytes, and no NUL")
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()

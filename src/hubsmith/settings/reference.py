@@ -1,0 +1,122 @@
+"""``docs/operators/settings.md``, made from the schema: it cannot say anything else than what is checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hubsmith.settings.load import is_secret
+from hubsmith.settings.scalars import Label, format_duration, format_size
+from hubsmith.settings.schema import Settings
+
+HEAD = """\
+# Settings
+
+<!-- Made from the schema by `hubsmith settings reference --write`. Do not edit. -->
+
+A machine is told what it is by one file, `/etc/hubsmith/settings.toml`, which cloud-init writes from user-data:
+
+```yaml
+#cloud-config
+write_files:
+  - path: /etc/hubsmith/settings.toml
+    permissions: "0600"
+    content: |
+      [hub]
+      domain = "hub.example.org"
+      admins = ["alice"]
+
+      [tls]
+      mode = "letsencrypt"
+      email = "admin@example.org"
+
+      [[users]]
+      name = "alice"
+      password_hash = "$2b$12$…"
+```
+
+- `hubsmith settings check FILE` says on your own computer everything that the machine would say, with line numbers.
+- `hubsmith settings hash-password` makes a `password_hash`.
+- After an edit on the machine: `sudo hubsmith apply`, then `hubsmith status`.
+- When the file is missing or has a mistake, the machine boots, serves no hub, and says why: on its console, on its
+  web page, in its journal, and with `hubsmith status`.
+
+A size is a number and `K`, `M`, `G` or `T` (powers of 1024), such as `"512M"`. A duration is `"90s"`, `"10m"`,
+`"1h30m"` or `"2d"`. Every key that is not marked *required* may be left out.
+"""
+SCALARS = {str: "string", bool: "true or false", int: "whole number", float: "number"}
+
+
+def _labels(annotation: Any) -> Iterator[str]:
+    for mark in getattr(annotation, "__metadata__", ()):
+        if isinstance(mark, Label):
+            yield mark.text
+    for argument in get_args(annotation):
+        yield from _labels(argument)
+
+
+def _type(field: FieldInfo) -> str:
+    """The type of a field in words."""
+    annotation: Any = field.annotation
+    own = [mark.text for mark in field.metadata if isinstance(mark, Label)]
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = next(argument for argument in get_args(annotation) if argument is not NoneType)
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(f"`{json.dumps(choice)}`" for choice in get_args(annotation))
+    name = next(iter([*own, *_labels(annotation)]), None)
+    if get_origin(annotation) is tuple:
+        return f"list of {name or 'strings'}s"
+    return name or SCALARS[annotation]
+
+
+def _written(value: Any, kind: str) -> str:
+    """A value as it is written in TOML."""
+    if kind == "size" and isinstance(value, int):
+        value = format_size(value)
+    elif kind == "duration" and isinstance(value, int):
+        value = format_duration(value)
+    elif isinstance(value, tuple):
+        value = list(value)
+    if isinstance(value, str) and "\n" in value:
+        return f'"""{value.partition(chr(10))[0]}…"""'
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _default(field: FieldInfo, kind: str) -> str:
+    if field.is_required():
+        return "*required*"
+    default = field.get_default()
+    return "none" if default is None or default is PydanticUndefined else f"`{_written(default, kind)}`"
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    kind = _type(field)
+    example = _written(field.examples[0], kind) if field.examples else ""
+    secret = " *Secret.*" if is_secret(field) else ""
+    cells = (f"`{name}`", kind, _default(field, kind), f"`{example}`", f"{field.description}{secret}")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _tables() -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in Settings.model_fields.items():
+        annotation: Any = field.annotation
+        if get_origin(annotation) is tuple:
+            yield f"[[{name}]]", get_args(annotation)[0]
+        else:
+            yield f"[{name}]", annotation
+
+
+def reference() -> str:
+    """The whole page as Markdown."""
+    parts = [HEAD]
+    for title, model in _tables():
+        rows = "\n".join(_row(name, field) for name, field in model.model_fields.items())
+        head = "| key | type | default | example | |\n|---|---|---|---|---|"
+        parts.append(f"## `{title}`\n\n{model.__doc__}\n\n{head}\n{rows}\n")
+    return "\n".join(parts)
