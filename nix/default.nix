@@ -1,0 +1,49 @@
+# The derivation graph of hubsmith: a small Nix library without nixpkgs.
+#
+#   artifacts (fixed-output) ─> tools ─┬─> packages (.deb) ─┬─> initrd ───────┐
+#                                      ├─> env (wheels) ────┼─> root (EROFS) ─┴─> disk ─> image (qcow2, SBOM, checksums)
+#                                      └─> env (npm) ───────┘
+#
+# `locks` is the folder of the lock files to build from; by default each lock stands beside its definition.
+{ tree ? ../., locks ? null }:
+let
+  system = "x86_64-linux";
+  isRefreshed = name: locks != null && builtins.pathExists (locks + "/${name}.lock.json");
+  lockOf = name: folder: (if isRefreshed name then locks else folder) + "/${name}.lock.json";
+
+  # Store names allow fewer characters than Debian's versions do. `hubsmith.fetch.store` uses the same rule.
+  storeName = name:
+    let
+      allowed = "[0-9a-zA-Z+._?=-]";
+      clean = builtins.concatStringsSep "" (map (c: if builtins.match allowed c != null then c else "_")
+        (builtins.filter (c: c != "" && builtins.isString c) (builtins.split "" name)));
+    in
+    if builtins.substring 0 1 clean == "." then "_${clean}" else clean;
+
+  # A path that `hubsmith fetch` has put into the store. Its builder runs only when it is not there.
+  artifact = busybox: { file, sha256 }: derivation {
+    inherit system;
+    name = storeName file;
+    builder = "${busybox}/bin/busybox";
+    args = [ "sh" "-c" "echo '${file} is not fetched; mend: hubsmith fetch' >&2; exit 1" ];
+    outputHashMode = "flat";
+    outputHashAlgo = "sha256";
+    outputHash = sha256;
+  };
+
+  tools = import ./tools.nix { inherit system artifact; lock = builtins.fromJSON (builtins.readFile (lockOf "tools" ./.)); };
+
+  image = name: import ./image.nix {
+    inherit system tree name tools;
+    artifact = artifact tools.busybox;
+    lock = lockOf name (tree + "/images");
+    refreshed = isRefreshed name;
+  };
+
+  images = builtins.listToAttrs (map (file: rec { name = builtins.head (builtins.match "(.*)\\.toml" file); value = image name; })
+    (builtins.filter (file: builtins.match ".*\\.toml" file != null) (builtins.attrNames (builtins.readDir (tree + "/images")))));
+in
+builtins.mapAttrs (_: stages: stages.image) images // {
+  inherit (tools) root;
+  stages = images;
+}

@@ -1,0 +1,38 @@
+"""Stage `image`: the files of a release, from the raw disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Read the specification, write the folder to ``$out``."""
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    name, out = spec["name"], Path(os.environ["out"])
+    out.mkdir()
+    # Clusters are written in order (no -W), so the same disk gives the same file.
+    subprocess.run(
+        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-m", "4", "-o", "compression_type=zstd,lazy_refcounts=off",
+         Path(spec["disk"]) / "disk.raw", out / f"{name}.qcow2"],
+        check=True,
+    )  # fmt: skip
+    shutil.copyfile(spec["manifest"], out / "manifest.json")
+    shutil.copyfile(Path(spec["disk"]) / "roothash", out / "roothash")
+    shutil.copyfile(Path(spec["root"]) / "entries.json", out / "entries.json")
+    with (out / "sbom.cdx.json").open("wb") as sbom:
+        subprocess.run([sys.executable, "-m", "hubsmith.plan.sbom", out / "manifest.json"], stdout=sbom, check=True)
+    sums = []
+    for path in sorted(out.iterdir()):
+        with path.open("rb") as stream:
+            sums.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.name}\n")
+    (out / "SHA256SUMS").write_text("".join(sums))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Stage `manifest`: the plan of the image, made by the same code as `hubsmith plan`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Lay the sources out as a project tree, write the manifest to ``$out``."""
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    tree = Path("/build/tree")
+    (tree / "images").mkdir(parents=True)
+    (tree / "images" / f"{spec['image']}.toml").symlink_to(spec["definition"])
+    (tree / "images" / f"{spec['image']}.lock.json").symlink_to(spec["lock"])
+    (tree / "modules").symlink_to(spec["modules"])
+    with Path(os.environ["out"]).open("wb") as out:
+        subprocess.run(
+            [sys.executable, "-m", "hubsmith.plan", "--root", tree, *(["--refreshed"] if spec["refreshed"] else []), spec["image"]],
+            stdout=out, check=True,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Stage `packages`: every locked .deb, installed and configured in a root, as one tar.
+
+Real dpkg, apt and maintainer scripts do the work, through mmdebstrap, under fakeroot: the Nix sandbox knows a
+single uid, and owners, modes and device nodes must survive into the tar.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FAKEROOT_LIB = "usr/lib/x86_64-linux-gnu/libfakeroot"
+
+
+def flat_repository(folder: Path, debs: list[dict[str, str]], suite: str) -> None:
+    """An apt repository in one folder: the locked packages and nothing else.
+
+    `Suite:` is what lets mmdebstrap recognise the release (it decides on merged-/usr by it).
+    """
+    folder.mkdir()
+    for deb in debs:
+        (folder / deb["file"]).symlink_to(deb["store"])
+    with (folder / "Packages").open("wb") as index:
+        subprocess.run(["apt-ftparchive", "--md5=no", "--sha1=no", "--sha512=no", "packages", "."], cwd=folder, stdout=index, check=True)
+    release = subprocess.run(
+        ["apt-ftparchive", "-o", f"APT::FTPArchive::Release::Suite={suite}", "release", "."],
+        cwd=folder, capture_output=True, check=True,
+    )  # fmt: skip
+    (folder / "Release").write_bytes(release.stdout)
+
+
+def bootstrap(repository: Path, debs: list[dict[str, str]], suite: str, tar: Path) -> None:
+    """Run mmdebstrap offline on that repository.
+
+    The root has no devices and no /proc of its own, so both are bound in while packages are configured. The
+    libfakeroot folder is there meanwhile because LD_PRELOAD names it for the programs inside the root too.
+    """
+    bind = f'mkdir -p "$1/dev" "$1/proc" "$1/{FAKEROOT_LIB}" && cp -a /{FAKEROOT_LIB}/. "$1/{FAKEROOT_LIB}/"' \
+        ' && mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc"'  # fmt: skip
+    unbind = f'umount -l "$1/dev" "$1/proc" && rm -rf "$1/{FAKEROOT_LIB}"'
+    # Services must not be started, and initrds are the business of another stage.
+    policy = 'printf "#!/bin/sh\\nexit 101\\n" > "$1/usr/sbin/policy-rc.d" && chmod 755 "$1/usr/sbin/policy-rc.d"'
+    no_initrd = 'mkdir -p "$1/etc/kernel" && printf "initrd_generator=none\\n" > "$1/etc/kernel/install.conf"'
+    done = 'rm -f "$1/usr/sbin/policy-rc.d" "$1/etc/kernel/install.conf"'
+    subprocess.run(
+        [
+            "fakeroot", "--", "mmdebstrap", "--mode=root", "--format=tar", "--variant=apt",
+            "--skip=check/qemu,chroot/mount,check/chrootless", "--aptopt=APT::Sandbox::User \"root\"",
+            "--aptopt=Acquire::Languages \"none\"", "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+            "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*",
+            "--dpkgopt=path-exclude=/usr/share/lintian/*", "--dpkgopt=force-unsafe-io",
+            f"--setup-hook={bind}", f"--essential-hook={policy}", f"--essential-hook={no_initrd}",
+            f"--customize-hook={unbind}", f"--customize-hook={done}",
+            f"--include={','.join(deb['name'] for deb in debs)}",
+            suite, str(tar), f"deb [trusted=yes] copy:{repository} ./",
+        ],
+        env={**os.environ, "FAKEROOTDONTTRYCHOWN": "1", "DEBIAN_FRONTEND": "noninteractive", "INITRD": "No"},
+        check=True,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Read the specification, write the tar to ``$out``."""
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    repository = Path("/build/repository")
+    flat_repository(repository, spec["debs"], spec["suite"])
+    bootstrap(repository, spec["debs"], spec["suite"], Path(os.environ["out"]))
+
+
+if __name__ == "__main__":
+    main()
