@@ -69,7 +69,7 @@ def publish(layout: Layout, report: Report) -> None:
 
 def announce(layout: Layout, report: Report) -> None:
     """One line on the console, above the login prompt from now on, and in the journal."""
-    line = f"hubsmith: {report.state}: {report.line}"
+    line = "".join(c if c.isprintable() else "?" for c in f"hubsmith: {report.state}: {report.line}")
     log.info("%s", line)
     # agetty expands \x in issue files; none of our sentences needs a backslash.
     files.write(layout.at("/run/issue.d/hubsmith.issue"), line.replace("\\", "/") + "\n")
