@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from hubsmith.definition import image_names
-from hubsmith.fetch.run import JOBS, fetch_locks
-from hubsmith.lock import inputs_of, locate
-from hubsmith.lock.files import load_matching
-from hubsmith.lock.inputs import TOOLS
+from hubsmith.fetch.obtain import obtain
+from hubsmith.fetch.run import JOBS, Fetcher
 from hubsmith.paths import project_root
-from hubsmith.progress import human
 
 HELP = "bring locked artifacts into the cache and the Nix store"
 
@@ -22,19 +20,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image; without any: all of them")
     parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help="parallel transfers (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    parser.add_argument(
+        "--from", dest="pack", type=Path, metavar="PACK", help="from a file of `hubsmith archive`, offline"
+    )
+    parser.add_argument(
+        "--refresh-if-gone",
+        action="store_true",
+        help="when archives no longer hold what a lock names, solve it anew, apart from the committed lock",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     root = project_root()
-    names = [TOOLS, *(name for name in args.images or image_names(root) if name != TOOLS)]
-    locks = [load_matching(locate(root, name).path, inputs_of(root, name)) for name in names]
-    report = fetch_locks(locks, jobs=args.jobs)
+    images = args.images or image_names(root)
+    if args.pack:
+        from hubsmith.fetch.pack import unpack
+
+        report = unpack(args.pack, root, args.images)
+    else:
+        report = obtain(root, images, Fetcher(jobs=args.jobs), refresh_if_gone=args.refresh_if_gone)
     if args.json:
         print(json.dumps(report.json(), indent=1))
     else:
         print(
-            f"fetch: {report.artifacts} artifacts ({human(report.size)}), {report.downloaded} downloaded, "
+            f"fetch: {report.artifacts} artifacts ({report.size / 1e6:.1f} MB), {report.downloaded} downloaded, "
             f"{report.added} added to the store, {report.seconds:.1f} s",
             file=sys.stderr,
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hubsmith.errors import FetchError
 from hubsmith.lock.models import Lock
 
 Kind = Literal["debian", "debian-security", "pypi", "npm"]
@@ -44,6 +45,21 @@ def store_name(name: str) -> str:
     """A file name as a store path's name; `nix/default.nix` makes the same one."""
     clean = re.sub(r"[^0-9a-zA-Z+._?=-]", "_", name)
     return f"_{clean}" if clean.startswith(".") else clean
+
+
+class ArtifactsGone(FetchError):
+    """The archives no longer hold some artifacts of a lock.
+
+    :param details: a line for each; the artifact's name without them.
+    """
+
+    def __init__(
+        self, gone: Sequence[Artifact], details: Sequence[str] = (), mend: str = "hubsmith lock --upgrade"
+    ) -> None:
+        self.gone = list(gone)
+        count = "1 artifact is" if len(gone) == 1 else f"{len(gone)} artifacts are"
+        lines = details or [str(artifact) for artifact in gone]
+        super().__init__(f"{count} gone from the archive" + "".join(f"\n  - {line}" for line in lines), mend=mend)
 
 
 def artifacts_of(locks: Iterable[Lock]) -> list[Artifact]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,22 +13,10 @@ from hubsmith.errors import FetchError
 from hubsmith.fetch import nixstore
 from hubsmith.fetch.artifacts import Artifact, artifacts_of
 from hubsmith.fetch.cache import Cache
-from hubsmith.fetch.download import Downloader, Gone, Interrupted
-from hubsmith.fetch.sources import Sources
-from hubsmith.lock import busybox
 from hubsmith.lock.models import Lock
-from hubsmith.progress import Bytes
 
+#: Parallel transfers when nothing else is asked for.
 JOBS = 8
-
-
-class ArtifactsGone(FetchError):
-    """The archives no longer hold some artifacts of a lock."""
-
-    def __init__(self, gone: Sequence[Artifact], details: Sequence[str], mend: str) -> None:
-        self.gone = list(gone)
-        count = "an artifact is" if len(gone) == 1 else f"{len(gone)} artifacts are"
-        super().__init__(f"{count} gone from the archive:" + "".join(f"\n  - {line}" for line in details), mend=mend)
 
 
 @dataclass
@@ -42,6 +29,7 @@ class Report:
     downloaded_size: int = 0
     added: int = 0
     seconds: float = 0.0
+    #: The names whose refreshed lock was used.
     refreshed: list[str] = field(default_factory=list)
 
     def json(self) -> dict[str, Any]:
@@ -49,112 +37,100 @@ class Report:
         return asdict(self)
 
 
-def fetch_locks(locks: Sequence[Lock], *, jobs: int = JOBS, cache: Cache | None = None) -> Report:
-    """Make every artifact of some locks valid in the Nix store, downloading what is not in the cache.
+@dataclass
+class Fetcher:
+    """Makes artifacts valid in the Nix store, by way of the cache.
 
-    :param jobs: parallel transfers.
-    :raises ArtifactsGone: archives no longer hold some of them; all others were fetched.
-    :raises FetchError: an archive cannot be reached, or sends other bytes.
+    :ivar jobs: parallel transfers.
+    :ivar offline: never ask a server.
     """
-    began = time.monotonic()
-    cache = cache or Cache()
-    artifacts = artifacts_of(locks)
-    report = Report(artifacts=len(artifacts), size=sum(artifact.size for artifact in artifacts))
-    paths = {nixstore.fixed_path(artifact.sha256, artifact.store_name): artifact for artifact in artifacts}
-    tools = next((lock for lock in locks if lock.busybox), None)
-    box = nixstore.fixed_path(tools.busybox.nar_sha256, "busybox", recursive=True) if tools and tools.busybox else None
-    invalid = nixstore.invalid([*paths, *([box] if box else [])])
-    wanted = {path: paths[path] for path in paths if path in invalid}
-    if tools and box in invalid:
+
+    cache: Cache = field(default_factory=Cache)
+    jobs: int = JOBS
+    offline: bool = False
+    report: Report = field(default_factory=Report)
+
+    def fetch(self, locks: Sequence[Lock]) -> Report:
+        """Fetch every artifact of some locks.
+
+        :returns: what all calls of this fetcher did so far.
+        :raises ArtifactsGone: archives no longer hold some of them; all others are in the cache.
+        :raises FetchError: an archive cannot be reached or sends other bytes, or (offline) something is missing.
+        """
+        began = time.monotonic()
+        artifacts = artifacts_of(locks)
+        self.report.artifacts = len(artifacts)
+        self.report.size = sum(artifact.size for artifact in artifacts)
+        paths = {artifact_path(artifact): artifact for artifact in artifacts}
+        boxes = {
+            nixstore.fixed_path(lock.busybox.nar_sha256, "busybox", recursive=True): lock
+            for lock in locks
+            if lock.busybox
+        }
+        invalid = nixstore.invalid([*paths, *boxes])
+        wanted = {path: artifact for path, artifact in paths.items() if path in invalid}
+        if wanted:
+            self.into_cache(list(wanted.values()))
+            self._into_store(wanted)
+        for path in boxes.keys() & invalid:
+            self._add_busybox(boxes[path], path, artifacts)
+        self.report.seconds = round(self.report.seconds + time.monotonic() - began, 3)
+        return self.report
+
+    def into_cache(self, artifacts: Sequence[Artifact]) -> None:
+        """Download what is not in the cache.
+
+        :raises ArtifactsGone: see :meth:`fetch`.
+        :raises FetchError: see :meth:`fetch`.
+        """
+        missing = [artifact for artifact in artifacts if not self.cache.has(artifact.sha256, artifact.size)]
+        if not missing:
+            return
+        if self.offline:
+            names = "".join(f"\n  - {artifact}" for artifact in missing[:10])
+            more = f"\n  - and {len(missing) - 10} more" if len(missing) > 10 else ""
+            raise FetchError(f"{len(missing)} artifacts are missing, and no archive may be asked:{names}{more}")
+        # Imported late: the clients of the archives take half a second, and most calls have nothing to download.
+        from hubsmith.fetch.transfer import download
+
+        download(missing, self.cache, self.jobs)
+        self.report.downloaded += len(missing)
+        self.report.downloaded_size += sum(artifact.size for artifact in missing)
+
+    def _into_store(self, wanted: Mapping[str, Artifact]) -> None:
+        made = nixstore.add({path: self.cache.path(artifact.sha256) for path, artifact in wanted.items()})
+        damaged = {path: artifact for path, artifact in wanted.items() if made[path] != path}
+        if damaged:
+            # The bytes in the cache went bad after they were verified.
+            for artifact in damaged.values():
+                self.cache.drop(artifact.sha256)
+            self.into_cache(list(damaged.values()))
+            again = nixstore.add({path: self.cache.path(artifact.sha256) for path, artifact in damaged.items()})
+            for path, artifact in damaged.items():
+                if again[path] != path:
+                    raise FetchError(f"the store made {again[path]} of it, not {path}", where=str(artifact))
+        self.report.added += len(wanted)
+
+    def _add_busybox(self, tools: Lock, path: str, artifacts: Sequence[Artifact]) -> None:
+        from hubsmith.lock import busybox
+
         deb = busybox.package(tools.debian)
-        path = nixstore.fixed_path(deb.sha256, Path(deb.path).name)
-        needed = next(artifact for artifact in artifacts if artifact.sha256 == deb.sha256)
-        wanted.setdefault(path, needed)
-    if wanted:
-        _into_cache(list(wanted.values()), cache, jobs, report)
-        _into_store(wanted, cache, jobs, report)
-    if tools and box and box in invalid:
-        _add_busybox(tools, box, cache)
-        report.added += 1
-    report.seconds = round(time.monotonic() - began, 3)
-    return report
+        # The package itself may be valid in the store and no longer be in the cache.
+        self.into_cache([artifact for artifact in artifacts if artifact.sha256 == deb.sha256])
+        with TemporaryDirectory(prefix=".busybox-", dir=self.cache.folder) as folder:
+            file = Path(folder) / "busybox"
+            busybox.extract(self.cache.path(deb.sha256), file)
+            made = nixstore.add({path: file}, recursive=True)
+        if made[path] != path:
+            raise FetchError(f"the store made {made[path]} of busybox, not {path}", where="nix/tools.lock.json")
+        self.report.added += 1
 
 
-def _into_cache(artifacts: Sequence[Artifact], cache: Cache, jobs: int, report: Report) -> None:
-    missing = [artifact for artifact in artifacts if not cache.has(artifact.sha256, artifact.size)]
-    if missing:
-        download(missing, cache, jobs)
-        report.downloaded += len(missing)
-        report.downloaded_size += sum(artifact.size for artifact in missing)
+def artifact_path(artifact: Artifact) -> str:
+    """Where an artifact is in the Nix store."""
+    return nixstore.fixed_path(artifact.sha256, artifact.store_name)
 
 
-def _into_store(wanted: dict[str, Artifact], cache: Cache, jobs: int, report: Report) -> None:
-    made = nixstore.add({path: cache.path(artifact.sha256) for path, artifact in wanted.items()})
-    damaged = {path: wanted[path] for path in wanted if made[path] != path}
-    if damaged:
-        # The bytes in the cache went bad after they were verified.
-        for artifact in damaged.values():
-            cache.drop(artifact.sha256)
-        _into_cache(list(damaged.values()), cache, jobs, report)
-        again = nixstore.add({path: cache.path(artifact.sha256) for path, artifact in damaged.items()})
-        for path, artifact in damaged.items():
-            if again[path] != path:
-                raise FetchError(f"the store made {again[path]} of it, not {path}", where=str(artifact))
-    report.added += len(wanted)
-
-
-def _add_busybox(tools: Lock, path: str, cache: Cache) -> None:
-    deb = busybox.package(tools.debian)
-    with TemporaryDirectory(prefix=".busybox-", dir=cache.folder) as folder:
-        file = Path(folder) / "busybox"
-        busybox.extract(cache.path(deb.sha256), file)
-        made = nixstore.add({path: file}, recursive=True)
-    if made[path] != path:
-        raise FetchError(f"the store made {made[path]} of busybox, not {path}", where="nix/tools.lock.json")
-
-
-def download(artifacts: Sequence[Artifact], cache: Cache, jobs: int = JOBS) -> None:
-    """Bring artifacts into the cache, in parallel; on Ctrl-C what came so far is kept for the next run.
-
-    :raises ArtifactsGone: see :func:`fetch_locks`.
-    :raises FetchError: see :func:`fetch_locks`.
-    """
-    sources = Sources(jobs)
-    gone: list[Artifact] = []
-    with Bytes("fetch", len(artifacts), sum(artifact.size for artifact in artifacts)) as progress:
-        downloader = Downloader(cache, on_bytes=progress.advance)
-
-        def one(artifact: Artifact) -> None:
-            if downloader.stop.is_set():
-                raise Interrupted
-            source = sources.of(artifact.kind)
-            try:
-                downloader.get(
-                    source.session, source.address(artifact),
-                    sha256=artifact.sha256, size=artifact.size, what=str(artifact),
-                )  # fmt: skip
-            except Gone:
-                gone.append(artifact)
-            progress.finish()
-
-        # The largest first: no long transfer is left for the end.
-        queue = sorted(artifacts, key=lambda artifact: -artifact.size)
-        with ThreadPoolExecutor(jobs, thread_name_prefix="fetch") as pool:
-            try:
-                _all([pool.submit(one, artifact) for artifact in queue])
-            except BaseException:
-                downloader.stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-    if gone:
-        raise ArtifactsGone(sorted(gone), [str(artifact) for artifact in sorted(gone)], "hubsmith lock --upgrade")
-
-
-def _all(futures: Sequence[Future[None]]) -> None:
-    """Wait for all; the first error ends the waiting."""
-    pending = set(futures)
-    while pending:
-        # With a time-out, so that a Ctrl-C is seen at once.
-        done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
+def fetch_locks(locks: Sequence[Lock], *, jobs: int = JOBS) -> Report:
+    """Fetch every artifact of some locks; see :meth:`Fetcher.fetch`."""
+    return Fetcher(jobs=jobs).fetch(locks)

@@ -20,11 +20,17 @@ ARCHITECTURE = "amd64"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
+_NAME = re.compile(r"^Package: (\S+)$", re.MULTILINE)
+_VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class Stanza:
     """One package of one index."""
 
     archive: str
+    name: str
+    version: str
     text: str
 
     def parsed(self) -> Deb822:
@@ -133,8 +139,9 @@ Acquire::GzipIndexes "0";
         for archive, path in self._targets("Packages"):
             if path.exists():
                 for text in path.read_text(encoding="utf-8").split("\n\n"):
-                    if text.strip():
-                        yield Stanza(archive, text.strip() + "\n")
+                    name, version = _NAME.search(text), _VERSION.search(text)
+                    if name and version:
+                        yield Stanza(archive, name[1], version[1], text.strip() + "\n")
 
 
 @contextmanager

@@ -12,8 +12,6 @@ from hubsmith.lock.apt import AptRoot, Stanza
 from hubsmith.lock.models import DebianPackage
 from hubsmith.run import CommandFailed, run
 
-_NAME = re.compile(r"^Package: (\S+)$", re.MULTILINE)
-_VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 _ALWAYS = re.compile(r"^(Essential: yes|Priority: required)$", re.MULTILINE)
 _URI = re.compile(r"^'(?P<uri>[^']+)' (?P<name>[^_ ]+)_(?P<version>[^_ ]+)_(?P<arch>[a-z0-9]+)\.deb (?P<size>\d+) ")
 
@@ -28,12 +26,9 @@ class Solver:
         self.index: dict[Key, list[Stanza]] = {}
         self.required: set[str] = set()
         for stanza in apt.stanzas():
-            name, version = _NAME.search(stanza.text), _VERSION.search(stanza.text)
-            if not name or not version:
-                raise LockError(f"a package of the index has no name or version:\n{stanza.text[:200]}", where="apt")
-            self.index.setdefault((name[1], version[1]), []).append(stanza)
+            self.index.setdefault((stanza.name, stanza.version), []).append(stanza)
             if _ALWAYS.search(stanza.text):
-                self.required.add(name[1])
+                self.required.add(stanza.name)
 
     def solve(self, names: Sequence[str], *, bootable: bool, where: str) -> list[DebianPackage]:
         """The packages asked for and all that they depend on (not what they recommend), sorted by name.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from hubsmith.definition import canonical
 from hubsmith.errors import LockError
-from hubsmith.lock.inputs import TOOLS, Inputs
+from hubsmith.lock.inputs import TOOLS, Inputs, inputs_of
 from hubsmith.lock.models import Lock
 from hubsmith.paths import cache_dir
 
@@ -37,11 +37,17 @@ def refreshed_path(name: str) -> Path:
 def locate(root: Path, name: str, *, refreshed: bool = False) -> LockChoice:
     """The lock to work with.
 
-    :param refreshed: prefer the refreshed lock, when there is one.
+    :param refreshed: prefer the refreshed lock, when there is one that was made from this definition.
+    :raises DefinitionError: the definition is wrong.
     """
     apart = refreshed_path(name)
     if refreshed and apart.is_file():
-        return LockChoice(apart, True)
+        try:
+            load_matching(apart, inputs_of(root, name))
+        except LockError:
+            pass
+        else:
+            return LockChoice(apart, True)
     return LockChoice(committed_path(root, name), False)
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hubsmith.fetch.artifacts import Artifact
-from hubsmith.fetch.cache import Cache
-from hubsmith.fetch.run import download
+from hubsmith.fetch.run import Fetcher
 from hubsmith.lock import busybox, npm, python
 from hubsmith.lock.apt import apt_root
 from hubsmith.lock.debian import Solver
@@ -71,9 +70,9 @@ def _environments(
 
 def _busybox(packages: Sequence[DebianPackage]) -> Busybox:
     deb = busybox.package(packages)
-    cache = Cache()
-    if not cache.has(deb.sha256, deb.size):
-        download([Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256)], cache)
+    fetcher = Fetcher()
+    cache = fetcher.cache
+    fetcher.into_cache([Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256)])
     with TemporaryDirectory(prefix=".busybox-", dir=cache.folder) as folder:
         file = Path(folder) / "busybox"
         busybox.extract(cache.path(deb.sha256), file)

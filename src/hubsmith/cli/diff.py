@@ -1,0 +1,45 @@
+"""`hubsmith diff A B`: compare two manifests, two built images or two roots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from hubsmith.plan.diff import Change, diff, read
+
+HELP = "compare two manifests or two built images"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    kinds = "a manifest, a folder of a built image, or a tar of a root"
+    parser.add_argument("before", type=Path, metavar="A", help=kinds)
+    parser.add_argument("after", type=Path, metavar="B", help="the same")
+    parser.add_argument("--json", action="store_true", help="print the differences as JSON")
+    parser.add_argument(
+        "--largest", type=int, default=10, metavar="N", help="list so many changes of size (default: 10)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the verb; the exit code is 1 when the two differ."""
+    changes = diff(read(args.before), read(args.after))
+    if args.json:
+        print(json.dumps([change.json() for change in changes], indent=1, sort_keys=True))
+    else:
+        for change in changes:
+            print(change.text())
+        _sizes(changes, args.largest)
+    return 1 if changes else 0
+
+
+def _sizes(changes: list[Change], count: int) -> None:
+    # With the entries of a root at hand, packages would be counted twice.
+    files = any(change.thing.startswith("entry ") for change in changes)
+    grown = [change for change in changes if change.growth and change.thing.startswith("entry ") == files]
+    if not grown:
+        return
+    print(f"\n{sum(change.growth for change in grown) / 1e6:+.1f} MB in all; the largest:")
+    for change in sorted(grown, key=lambda one: (-abs(one.growth), one.thing))[:count]:
+        print(f"  {change.growth / 1e6:+8.1f} MB  {change.thing}")

@@ -1,0 +1,74 @@
+"""Fetch by name: which lock, and what to do when the archives no longer hold what it names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from hubsmith.fetch.artifacts import ArtifactsGone, artifacts_of
+from hubsmith.fetch.run import Fetcher, Report
+from hubsmith.lock.files import committed_path, load_matching, locate, refreshed_path, save
+from hubsmith.lock.inputs import TOOLS, Inputs, inputs_of
+from hubsmith.lock.models import Lock
+
+log = logging.getLogger("hubsmith.fetch")
+
+
+def obtain(root: Path, images: Sequence[str], fetcher: Fetcher, *, refresh_if_gone: bool = False) -> Report:
+    """Fetch the toolchain and some images.
+
+    :param root: the project's tree.
+    :param refresh_if_gone: when a committed lock cannot be fetched, go on with one that is solved anew and kept apart
+        from it (:func:`hubsmith.lock.locate` finds it). A committed lock that can be fetched always wins.
+    :raises LockError: a lock is missing or does not match its definition.
+    :raises ArtifactsGone: archives no longer hold some artifacts, and none may be solved anew.
+    :raises FetchError: an archive cannot be reached, or sends other bytes.
+    """
+    names = [TOOLS, *(name for name in images if name != TOOLS)]
+    inputs = {name: inputs_of(root, name) for name in names}
+    locks = {name: load_matching(committed_path(root, name), inputs[name]) for name in names}
+    try:
+        fetcher.fetch(list(locks.values()))
+        gone: list[str] = []
+    except ArtifactsGone as error:
+        from hubsmith.fetch.gone import explain
+
+        explained = explain(error, inputs[TOOLS].suite)
+        if not refresh_if_gone:
+            raise explained from None
+        gone = [name for name in names if set(artifacts_of([locks[name]])) & set(error.gone)]
+        log.warning("WARNING: %s: %s", ", ".join(gone), explained.what)
+    if refresh_if_gone:
+        for name in set(names) - set(gone):
+            refreshed_path(name).unlink(missing_ok=True)
+    if gone:
+        for name in gone:
+            locks[name] = _refreshed(root, inputs[name], fetcher)
+            log.warning(
+                "WARNING: %s: going on with the refreshed lock %s; the image will differ from the committed one "
+                "(`hubsmith lock --upgrade` refreshes the committed lock)",
+                name,
+                refreshed_path(name),
+            )
+        fetcher.fetch(list(locks.values()))
+        fetcher.report.refreshed = gone
+    return fetcher.report
+
+
+def _refreshed(root: Path, inputs: Inputs, fetcher: Fetcher) -> Lock:
+    """The refreshed lock, solved anew unless the one that is there can still be fetched."""
+    choice = locate(root, inputs.name, refreshed=True)
+    if choice.refreshed:
+        lock = load_matching(choice.path, inputs)
+        try:
+            fetcher.into_cache(artifacts_of([lock]))
+        except ArtifactsGone as error:
+            log.warning("WARNING: %s: the refreshed lock is out of date too: %s", inputs.name, error.what)
+        else:
+            return lock
+    from hubsmith.lock.solve import solve
+
+    lock = solve([inputs])[inputs.name]
+    save(lock, refreshed_path(inputs.name))
+    return lock

@@ -1,0 +1,60 @@
+"""Bring artifacts into the cache, in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from hubsmith.fetch.artifacts import Artifact, ArtifactsGone
+from hubsmith.fetch.cache import Cache
+from hubsmith.fetch.download import Downloader, Gone, Interrupted
+from hubsmith.fetch.sources import Sources
+from hubsmith.progress import Bytes
+
+
+def download(artifacts: Sequence[Artifact], cache: Cache, jobs: int) -> None:
+    """Bring artifacts into the cache; on Ctrl-C what came so far is kept for the next run.
+
+    :raises ArtifactsGone: archives no longer hold some of them; all others were fetched.
+    :raises FetchError: an archive cannot be reached, or sends other bytes than the lock names.
+    """
+    sources = Sources(jobs)
+    gone: list[Artifact] = []
+    with Bytes("fetch", len(artifacts), sum(artifact.size for artifact in artifacts)) as progress:
+        downloader = Downloader(cache, on_bytes=progress.advance)
+
+        def one(artifact: Artifact) -> None:
+            if downloader.stop.is_set():
+                raise Interrupted
+            source = sources.of(artifact.kind)
+            try:
+                downloader.get(
+                    source.session, source.address(artifact),
+                    sha256=artifact.sha256, size=artifact.size, what=str(artifact),
+                )  # fmt: skip
+            except Gone:
+                gone.append(artifact)
+            else:
+                progress.finish()
+
+        # The largest first: no long transfer is left for the end.
+        queue = sorted(artifacts, key=lambda artifact: -artifact.size)
+        with ThreadPoolExecutor(jobs, thread_name_prefix="fetch") as pool:
+            try:
+                _all([pool.submit(one, artifact) for artifact in queue])
+            except BaseException:
+                downloader.stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    if gone:
+        raise ArtifactsGone(sorted(gone))
+
+
+def _all(futures: Sequence[Future[None]]) -> None:
+    """Wait for all; the first error ends the waiting."""
+    pending = set(futures)
+    while pending:
+        # With a time-out, so that a Ctrl-C is seen at once.
+        done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
