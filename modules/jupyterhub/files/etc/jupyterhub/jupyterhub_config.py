@@ -6,6 +6,7 @@ authenticator and the spawner configure themselves in jupyterhub_config.d/, in t
 
 import html
 import json
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -73,10 +74,13 @@ c.JupyterHub.template_vars = {
     "hub_name": rendered["domain"] or "JupyterHub",
 }
 
-# The journal has the time already; a request is logged by NGINX, without its query.
+# The journal has the time already.
 c.Application.log_format = "%(levelname)s %(module)s: %(message)s"
-c.JupyterHub.log_level = "INFO"
 c.Application.log_datefmt = ""
+# These lines hold the number of the browser's session.
+logging.getLogger("JupyterHub").addFilter(
+    lambda record: record.module != "_xsrf_utils" or record.levelno > logging.WARNING
+)
 
 for part in sorted(Path(__file__).with_name("jupyterhub_config.d").glob("*.py")):
     load_subconfig(str(part))  # noqa: F821

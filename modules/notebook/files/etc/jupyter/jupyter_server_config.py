@@ -9,11 +9,17 @@ c = get_config()  # noqa: F821
 # they print.
 c.KernelManager.transport = "ipc"
 
+# The kernel of /usr/share/hubsmith/jupyter comes first (JUPYTER_PATH): it is ipykernel's, without the button of the
+# visual debugger, since debugpy listens on the loopback for everybody on the machine, without a password.
+
 # What is deleted is gone: a trash inside the home would keep its quota used up.
 c.FileContentsManager.delete_to_trash = False
 
 # A terminal is a login shell, as over SSH.
 c.ServerApp.terminado_settings = {"shell_command": ["/bin/bash", "-l"]}
+
+# Requests are logged by NGINX; these are many lines and hold the names of the users' files.
+c.Application.log_level = "WARN"
 
 # No news, no look for updates, no extensions from elsewhere: the environment is that of the image.
 c.LabApp.news_url = None
@@ -21,7 +27,6 @@ c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"
 
 # What the person sees of the own use. The disk is the home with its quota.
-c.ResourceUseDisplay.track_cpu_percent = True
 c.ResourceUseDisplay.track_disk_usage = True
 c.ResourceUseDisplay.disk_path = str(Path.home())
 c.ResourceUseDisplay.disk_warning_threshold = 0.1

@@ -18,21 +18,42 @@ USAGE = Path("/run/hubsmith/usage")
 FIRST_PORT, LAST_PORT = 20_000, 29_999
 #: The first uid of the users' accounts.
 FIRST_UID = 2000
+#: Where a server keeps its sockets: each sees its own there. (The path of a kernel's socket must stay below 108 bytes.)
+RUNTIME = "/run/notebook"
+#: Its own and new for each server; what is in them counts as its memory.
+OWN_TMPFS = ("/dev/shm", "/tmp", "/var/tmp")
 #: What a server with one Python kernel was seen to take (JupyterLab 4.6, ipykernel 7), rounded up.
 NEEDED = 192 * 1024**2
 #: The share of the quota from which on people are told.
 NEAR = 0.9
 
 
-class NotEnoughMemory(Exception):
-    """The machine cannot carry another server; the hub shows the message."""
+class Told(Exception):
+    """A failure whose sentence the hub shows to the person who waits."""
+
+    sentence = ""
 
     def __init__(self) -> None:
-        self.jupyterhub_message = (
-            "There is not enough memory left on this machine for another notebook server. Please try again later, "
-            "when others have stopped theirs."
-        )
-        super().__init__(self.jupyterhub_message)
+        self.jupyterhub_message = self.sentence
+        super().__init__(self.sentence)
+
+
+class NotEnoughMemory(Told):
+    """The machine cannot carry another server."""
+
+    sentence = (
+        "There is not enough memory left on this machine for another notebook server. Please try again later, when "
+        "others have stopped theirs."
+    )
+
+
+class ServerEnded(Told):
+    """The server's process ended while it was starting."""
+
+    sentence = (
+        "The notebook server ended while it was starting. Please tell the hub's administrator: the journal of the "
+        "machine knows why."
+    )
 
 
 def home_usage(name: str) -> str | None:
@@ -71,6 +92,7 @@ class LocalSpawner(SystemdSpawner):
 
     admins = Set(Unicode(), help="Users who may write to the shared folder.").tag(config=True)
     own_port = 0
+    starting = False
 
     @default("cmd")
     def _cmd(self) -> list[str]:
@@ -94,23 +116,22 @@ class LocalSpawner(SystemdSpawner):
             "CollectMode": "inactive-or-failed",
             "KillMode": "mixed",
             "TimeoutStopSec": "20",
-            # The first entry is where the base class puts the environment of the unit.
+            # Where the base class puts the environment of the unit; of no use to the server, that could fill /run.
             "RuntimeDirectory": f"jupyter/{name}",
             "MemorySwapMax": "0",
             "TasksMax": "1024",
             "LimitCORE": "0",
             "OOMScoreAdjust": "200",
-            # What it sees of the file system. /tmp, /var/tmp and /dev/shm are its own and count as its memory.
+            # What it sees of the file system.
             "ProtectSystem": "strict",
             "ProtectHome": "tmpfs",
             "BindPaths": home,
-            "PrivateTmp": "disconnected",
             "PrivateDevices": "yes",
             "PrivateIPC": "yes",
-            "TemporaryFileSystem": f"/dev/shm:rw,nosuid,nodev,mode=1777 "
-            f"/run/jupyter/{name}:rw,nosuid,nodev,noexec,mode=0700,size=16M,uid={account.pw_uid},gid={account.pw_gid}",
+            "TemporaryFileSystem": "".join(f"{path}:rw,nosuid,nodev,mode=1777 " for path in OWN_TMPFS)
+            + f"{RUNTIME}:rw,nosuid,nodev,noexec,size=16M,mode=0700,uid={account.pw_uid},gid={account.pw_gid}",
             "InaccessiblePaths": "-/boot -/efi -/etc/hubsmith -/etc/letsencrypt -/etc/ssh "
-            "-/run/configurable-http-proxy -/run/dbus -/var/lib/hubsmith -/var/lib/jupyterhub -/var/log",
+            "-/run/configurable-http-proxy -/run/dbus -/run/jupyter -/var/lib/hubsmith -/var/lib/jupyterhub -/var/log",
             # What it sees of others, and what it can do to the kernel.
             "ProtectProc": "invisible",
             "ProtectClock": "yes",
@@ -146,20 +167,20 @@ class LocalSpawner(SystemdSpawner):
         """
         if self.own_port:
             self.port = self.own_port
-        env = super().get_env()
-        runtime = f"/run/jupyter/{self.user.name}"
-        return env | {
+        return super().get_env() | {
             "LANG": "C.UTF-8",
             "JUPYTER_CONFIG_PATH": "/run/hubsmith/jupyter",
+            "JUPYTER_PATH": "/usr/share/hubsmith/jupyter",
             # On a file system of its own: a server starts also when the home is full.
-            "JUPYTER_RUNTIME_DIR": f"{runtime}/r",
-            "XDG_RUNTIME_DIR": runtime,
+            "JUPYTER_RUNTIME_DIR": f"{RUNTIME}/jupyter",
+            "XDG_RUNTIME_DIR": RUNTIME,
         }
 
     async def start(self) -> tuple[str, int] | None:
         """Start the unit.
 
         :raises NotEnoughMemory: the servers that run leave too little memory for another.
+        :raises ServerEnded: it ended in its first moments.
         """
         left = memory_left()
         if left is not None and left < NEEDED:
@@ -167,7 +188,24 @@ class LocalSpawner(SystemdSpawner):
         account = pwd.getpwnam(self.user.name)
         self.own_port = FIRST_PORT + (account.pw_uid - FIRST_UID) % (LAST_PORT - FIRST_PORT + 1)
         self.unit_extra_properties = self.confinement(account)
-        return await super().start()
+        self.starting = True
+        try:
+            return await super().start()
+        finally:
+            self.starting = False
+
+    async def poll(self) -> int | None:
+        """None while the unit runs.
+
+        The base class looks once a second until the unit runs, up to the time-out. But a unit runs from the moment
+        that systemd-run returns: one that does not has failed.
+
+        :raises ServerEnded: it ended in its first moments.
+        """
+        status = await super().poll()
+        if status is not None and self.starting:
+            raise ServerEnded
+        return status
 
     async def progress(self):
         """What the person reads who waits for the server."""
