@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 from debian.deb822 import Deb822
 
 from hubsmith.errors import LockError
-from hubsmith.lock.machine import LABELS, debian_mirrors, machine_acquire
+from hubsmith.lock.machine import LABELS, debian_keyring, debian_mirrors, machine_acquire
 from hubsmith.run import CommandFailed, run
 
 ARCHITECTURE = "amd64"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 _NAME = re.compile(r"^Package: (\S+)$", re.MULTILINE)
@@ -41,14 +40,14 @@ class Stanza:
 class AptRoot:
     """apt with a state of its own in a folder; nothing is installed there as far as it knows."""
 
-    def __init__(self, folder: Path, suite: str, keyring: Path = KEYRING) -> None:
+    def __init__(self, folder: Path, suite: str) -> None:
         self.folder, self.suite = folder, suite
         self.mirrors = debian_mirrors()
         self.env = {"APT_CONFIG": str(folder / "apt.conf")}
         for name in ("lists/partial", "archives/partial", "etc"):
             (folder / name).mkdir(parents=True)
         (folder / "status").touch()
-        (folder / "sources.list").write_text(self._sources(keyring))
+        (folder / "sources.list").write_text(self._sources(debian_keyring()))
         config = folder / "apt.conf"
         config.touch(mode=0o600)
         config.write_text(
@@ -96,10 +95,6 @@ Acquire::GzipIndexes "0";
 
         :raises LockError: an archive cannot be reached, or its signature is not good.
         """
-        if not KEYRING.exists():
-            raise LockError(
-                "the keys of the Debian archive are not installed", where=str(KEYRING), mend="scripts/setup"
-            )
         try:
             done = run(["apt-get", "update", "--error-on=any"], env=self.env)
         except CommandFailed as error:
@@ -145,13 +140,12 @@ Acquire::GzipIndexes "0";
 
 
 @contextmanager
-def apt_root(suite: str, keyring: Path = KEYRING) -> Iterator[AptRoot]:
+def apt_root(suite: str) -> Iterator[AptRoot]:
     """A private apt with fresh, verified indices; gone at the end.
 
-    :param keyring: the keys that archives must be signed with.
     :raises LockError: see :func:`hubsmith.lock.machine.debian_mirrors` and :meth:`AptRoot.update`.
     """
     with TemporaryDirectory(prefix="hubsmith-apt-") as folder:
-        root = AptRoot(Path(folder), suite, keyring)
+        root = AptRoot(Path(folder), suite)
         root.update()
         yield root

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from hubsmith.errors import LockError
 from hubsmith.run import run
@@ -41,6 +42,18 @@ def debian_mirrors() -> dict[str, str]:
                 mend=f"add it to /etc/apt/sources.list.d and run `apt-get update`, or set {OVERRIDES[archive]}",
             )
     return found
+
+
+def debian_keyring() -> Path:
+    """The keys that the archives must be signed with: Debian's own, or those in ``HUBSMITH_DEBIAN_KEYRING`` (for a
+    mirror that signs anew).
+
+    :raises LockError: they are not installed.
+    """
+    path = Path(os.environ.get("HUBSMITH_DEBIAN_KEYRING") or "/usr/share/keyrings/debian-archive-keyring.gpg")
+    if not path.exists():
+        raise LockError("the keys of the Debian archive are not installed", where=str(path), mend="scripts/setup")
+    return path
 
 
 def machine_acquire() -> str:

@@ -16,6 +16,13 @@ from typing import Any
 
 from hubsmith.errors import HubsmithError
 
+
+class NotComparable(HubsmithError):
+    """A side of a comparison is missing or is not a thing that can be compared (exit code 2, as diff(1) has it)."""
+
+    exit_code = 2
+
+
 Properties = Mapping[str, Any]
 Things = dict[str, Properties]
 
@@ -86,12 +93,12 @@ def diff(before: Things, after: Things) -> list[Change]:
 def read(path: Path) -> Things:
     """Flatten a manifest, a list of entries, a folder of a built image, or a tar of a root.
 
-    :raises HubsmithError: it is none of these.
+    :raises NotComparable: it is none of these.
     """
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        raise HubsmithError("there is no such file or folder", where=str(path))
+        raise NotComparable("there is no such file or folder", where=str(path))
     if tarfile.is_tarfile(path):
         return dict(_tar(path))
     try:
@@ -102,7 +109,7 @@ def read(path: Path) -> Things:
         return dict(_manifest(content))
     if isinstance(content, dict) and content and all(isinstance(v, dict) and "type" in v for v in content.values()):
         return {f"entry /{name}": entry for name, entry in content.items()}
-    raise HubsmithError("neither a manifest, nor a built image, nor a tar of a root", where=str(path))
+    raise NotComparable("neither a manifest, nor a built image, nor a tar of a root", where=str(path))
 
 
 def _folder(path: Path) -> Things:
@@ -111,7 +118,7 @@ def _folder(path: Path) -> Things:
         if (path / name).exists():
             things |= read(path / name)
     if not things:
-        raise HubsmithError("not a built image: it holds no manifest.json", where=str(path))
+        raise NotComparable("not a built image: it holds no manifest.json", where=str(path))
     if (path / "SHA256SUMS").exists():
         for line in (path / "SHA256SUMS").read_text().splitlines():
             checksum, name = line.split(maxsplit=1)
