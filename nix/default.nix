@@ -4,9 +4,10 @@
 #                                      ├─> env (wheels) ────┼─> root (EROFS) ─┴─> disk ─> image (qcow2, SBOM, checksums)
 #                                      └─> env (npm) ───────┘
 #
-# `locks` is the folder of the lock files to build from; by default each lock stands beside its definition.
-{ tree ? ../., locks ? null }:
+# `locksPath` is a folder of lock files that go before the committed ones beside the definitions.
+{ tree ? ../., locksPath ? null }:
 let
+  locks = if locksPath == null then null else /. + locksPath;
   system = "x86_64-linux";
   isRefreshed = name: locks != null && builtins.pathExists (locks + "/${name}.lock.json");
   lockOf = name: folder: (if isRefreshed name then locks else folder) + "/${name}.lock.json";

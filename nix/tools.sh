@@ -27,3 +27,6 @@ done
 b mkdir -p "$out/etc"
 printf 'root:x:0:0:root:/root:/bin/sh\n_apt:x:0:0::/:/bin/sh\n' > "$out/etc/passwd"
 printf 'root:x:0:\n' > "$out/etc/group"
+# pip reads the certificates when it starts, although it will talk to nobody.
+b mkdir -p "$out/etc/ssl/certs"
+b cat "$out"/usr/share/ca-certificates/mozilla/*.crt > "$out/etc/ssl/certs/ca-certificates.crt"
