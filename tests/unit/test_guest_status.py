@@ -97,8 +97,8 @@ def test_the_clock_is_faulted_only_when_it_must_be_wrong(tmp_path: Path) -> None
 
 def test_the_worst_item_makes_the_state() -> None:
     good, slow, bad = Item("a", "ready", "fine"), Item("b", "degraded", "slow"), Item("c", "failed", "gone")
-    assert Report((good, good), 0).line == "everything is ready"
-    assert Report((good, slow), 0).line == "running, but not everything is well: b: slow"
+    assert Report((good, good), 0).line == "ready: everything is ready"
+    assert Report((good, slow), 0).line == "degraded: b: slow"
     assert Report((good, slow, bad), 0).state == "failed"
     assert Report((bad, Item("settings", "refused", "no file")), 0).state == "refused"
 
@@ -154,16 +154,30 @@ def test_checks_run_when_something_changed_and_else_rarely(layout: Layout) -> No
 
     assert runs(1000) == 1
     assert watch.look(1001) is None
-    assert runs(1006) == 1
+    assert watch.look(1014) is None
+    assert runs(1015) == 1
+    Outcome(outcome.APPLYING).save(layout.outcome)
+    assert runs(1016) == 1
     REFUSED.save(layout.outcome)
-    assert runs(1007) == 2
-    assert runs(1013) == 2
-    assert runs(1068) == 3
+    assert runs(1017) == 2
+    assert watch.look(1021) is None
+    assert runs(1022) == 2
+    assert runs(1078) == 3
+
+
+def test_checks_do_not_run_before_the_settings_are_applied(layout: Layout) -> None:
+    check = layout.checks / "never"
+    check.write_text(f"#!/bin/sh\ntouch {layout.root}/ran\n")
+    check.chmod(0o755)
+    made = service.Watch(layout).look(1000)
+    assert made is not None
+    assert made.items[1] == Item("never", "starting", "waits for the settings")
+    assert not (layout.root / "ran").exists()
 
 
 def test_a_change_of_state_is_one_line_on_the_console_and_above_the_prompt(layout: Layout) -> None:
     service.announce(layout, Report((Item("hub", "failed", "it's \\broken"),), 0))
-    line = "hubsmith: failed: something failed: hub: it's "
+    line = "hubsmith: failed: hub: it's "
     assert layout.at("/dev/console").read_bytes() == f"\r\n{line}\\broken\r\n".encode()
     assert layout.at("/run/issue.d/hubsmith.issue").read_text() == f"{line}/broken\n"
 
@@ -184,9 +198,7 @@ def test_the_command_reads_the_last_report(layout: Layout, capsys: pytest.Captur
     assert stat.S_IMODE((layout.status / "status.json").stat().st_mode) == 0o644
     assert main(argv) == 1
     out = capsys.readouterr().out
-    assert out.startswith(
-        "settings  refused   no file\nnginx     ready     running\n\nrefused: the settings are refused"
-    )
+    assert out.startswith("settings  refused   no file\nnginx     ready     running\n\nrefused: settings: no file")
     assert ("secret detail" in out) == (os.geteuid() == 0)
     assert main([*argv, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["items"][1] == {"name": "nginx", "state": "ready", "why": "running"}
@@ -211,4 +223,4 @@ def test_the_whole_look_of_a_refused_machine(layout: Layout) -> None:
     assert made is not None
     assert [item.name for item in made.items] == ["settings", "hub", "state disk", "clock"]
     assert made.state == "refused"
-    assert made.line == "the settings are refused: settings: line 4: tls.email: needed"
+    assert made.line == "refused: settings: line 4: tls.email: needed"

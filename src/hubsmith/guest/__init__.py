@@ -39,8 +39,9 @@ Units of the hub say ``PartOf=hubsmith-hub.target`` and ``WantedBy=hubsmith-hub.
 
 ``<item>.toml``
     ``unit = "nginx.service"`` makes an item from the state of a systemd unit; with ``hub = true`` the unit is part of
-    the hub and rests while the settings are refused. Looked at every 5 s, all units in one ``systemctl show``.
+    the hub and rests while the settings are refused. One ``systemctl show`` looks at all units every 5 s (every 15 s
+    once everything is ready).
 ``<item>`` (executable)
-    prints ``{"state": "ready|starting|degraded|failed", "why": "..."}``. Run when a unit or the outcome changes and
-    else every 60 s, for at most 10 s. The sentence is public: no secrets, no user names.
+    prints ``{"state": "ready|starting|degraded|failed", "why": "..."}``. Run after each apply, when a unit
+    changes, and else every 60 s, for at most 10 s. The sentence is public: no secrets, no user names.
 """

@@ -14,14 +14,7 @@ from hubsmith.guest import outcome
 from hubsmith.guest.layout import Layout
 from hubsmith.guest.status.items import STATES, Item
 
-SENTENCES = {
-    "ready": "everything is ready",
-    "starting": "starting",
-    "degraded": "running, but not everything is well",
-    "failed": "something failed",
-    "refused": "the settings are refused",
-}
-#: Seconds after which a report is too old to be believed: the service makes one every 5 s.
+#: Seconds after which a report is too old to be believed: the service makes one every 15 s or more often.
 STALE = 60.0
 
 
@@ -44,9 +37,9 @@ class Report:
     def line(self) -> str:
         """The overall state and the first reason for it, in one line."""
         if self.state == "ready":
-            return SENTENCES["ready"]
+            return "ready: everything is ready"
         first = next(item for item in self.items if item.state == self.state)
-        return f"{SENTENCES[self.state]}: {first.name}: {first.why}"
+        return f"{self.state}: {first.name}: {first.why}"
 
     def as_json(self) -> dict[str, object]:
         """The public form; :func:`read` reads it."""
@@ -89,7 +82,7 @@ def main(layout: Layout, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
     else:
-        print(f"{table(report.items)}\n\n{report.state}: {report.line}")
+        print(f"{table(report.items)}\n\n{report.line}")
         if os.geteuid() == 0 and (last := outcome.read(layout.outcome)):
             for reason in last.reasons:
                 print(f"  {reason.detail}")

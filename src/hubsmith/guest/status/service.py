@@ -18,7 +18,8 @@ from hubsmith.guest.status.report import Report
 log = logging.getLogger("hubsmith.status")
 
 TICK = 1.0
-UNITS_EVERY = 5.0
+#: While something is not ready, and while everything is: on an emulated processor one look takes half a second of it.
+UNITS_EVERY, UNITS_EVERY_WHEN_READY = 5.0, 15.0
 CHECKS_EVERY = 60.0
 
 
@@ -29,9 +30,9 @@ class Watch:
         self.layout = layout
         self.watched = items.watched_units(layout.checks)
         self.checks = items.executables(layout.checks)
-        self.answers: tuple[Item, ...] = ()
+        self.answers = tuple(Item(check.name, "starting", "waits for the settings") for check in self.checks)
         self.seen: object = None
-        self.units_at = self.checks_at = -CHECKS_EVERY
+        self.due_at = self.checks_at = 0.0
         self.outcome_at = -1
 
     def look(self, now: float) -> Report | None:
@@ -40,19 +41,21 @@ class Watch:
         :param now: monotonic seconds.
         """
         stamp = self._outcome_stamp()
-        if stamp == self.outcome_at and now - self.units_at < UNITS_EVERY:
+        if stamp == self.outcome_at and now < self.due_at:
             return None
-        self.units_at, self.outcome_at = now, stamp
+        self.outcome_at = stamp
         last = outcome.read(self.layout.outcome)
         states = items.unit_states(self.watched)
         first = [items.settings_item(last, states.get(systemd.APPLY_UNIT, {}))]
         first += [items.unit_item(entry, states.get(entry.unit, {}), last) for entry in self.watched]
-        seen = (stamp, first)
-        if seen != self.seen or now - self.checks_at >= CHECKS_EVERY:
+        settled = last is not None and last.state != outcome.APPLYING
+        if settled and ((stamp, first) != self.seen or now >= self.checks_at + CHECKS_EVERY):
             self.answers = tuple(items.check_item(check) for check in self.checks)
-            self.seen, self.checks_at = seen, now
+            self.seen, self.checks_at = (stamp, first), now
         machine = (items.disk_item("state disk", self.layout.at("/var")), items.clock_item(self.layout))
-        return Report((*first, *self.answers, *machine), time.time())
+        report = Report((*first, *self.answers, *machine), time.time())
+        self.due_at = now + (UNITS_EVERY_WHEN_READY if report.state == "ready" else UNITS_EVERY)
+        return report
 
     def _outcome_stamp(self) -> int:
         try:
@@ -69,7 +72,7 @@ def publish(layout: Layout, report: Report) -> None:
 
 def announce(layout: Layout, report: Report) -> None:
     """One line on the console, above the login prompt from now on, and in the journal."""
-    line = "".join(c if c.isprintable() else "?" for c in f"hubsmith: {report.state}: {report.line}")
+    line = "".join(c if c.isprintable() else "?" for c in f"hubsmith: {report.line}")
     log.info("%s", line)
     # agetty expands \x in issue files; none of our sentences needs a backslash.
     files.write(layout.at("/run/issue.d/hubsmith.issue"), line.replace("\\", "/") + "\n")

@@ -1,0 +1,55 @@
+"""What holds on every machine that has homes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+Host = Any
+
+
+@pytest.fixture
+def users(host: Host) -> list[str]:
+    members: list[str] = host.group("hubusers").members
+    return members
+
+
+def test_quotas_are_enforced(host: Host) -> None:
+    mount = host.mount_point("/home")
+    assert mount.filesystem == "xfs"
+    assert {"prjquota", "nosuid", "nodev"} <= set(mount.options)
+    assert "Enforcement: ON" in host.run("xfs_quota -x -c 'state -p' /home").stdout
+
+
+def test_each_home_is_its_users_own(host: Host, users: list[str]) -> None:
+    for name in users:
+        home = host.file(f"/home/{name}")
+        assert (home.user, home.group, home.mode) == (name, name, 0o700)
+
+
+def test_each_home_has_a_limit_and_each_user_sees_only_the_own_usage(host: Host, users: list[str]) -> None:
+    report = host.run("xfs_quota -x -c 'report -p -b -N -n' /home").stdout.splitlines()
+    limits = {int(row[0][1:]): int(row[3]) * 1024 for row in (line.split() for line in report) if row}
+    for name in users:
+        uid = host.user(name).uid
+        assert limits[uid] > 0
+        usage = host.file(f"/run/hubsmith/usage/{name}.json")
+        assert (usage.user, usage.mode) == (name, 0o400)
+        assert json.loads(usage.content_string)["limit"] == limits[uid]
+        for other in set(users) - {name}:
+            for path in (f"/home/{other}/.bashrc", f"/run/hubsmith/usage/{other}.json"):
+                assert host.run("runuser -u %s -- cat %s", name, path).rc != 0
+
+
+def test_users_read_the_shared_folder_and_admins_write_it(host: Host, users: list[str]) -> None:
+    shared = host.file("/home/shared")
+    if not shared.exists or shared.mode == 0o700:
+        return  # switched off
+    assert (shared.user, shared.group, shared.mode) == ("root", "hubadmins", 0o2775)
+    admins = host.group("hubadmins").members
+    for name in users:
+        assert host.run("runuser -u %s -- ls %s", name, f"/home/{name}/shared/").rc == 0
+        writable = host.run("runuser -u %s -- test -w /home/shared", name).rc == 0
+        assert writable == (name in admins)
