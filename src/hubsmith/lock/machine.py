@@ -9,7 +9,8 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from hubsmith.errors import LockError
@@ -97,9 +98,15 @@ print(json.dumps([options.index_url, options.extra_index_urls, options.cert, opt
 
 def pip_config() -> PipConfig:
     """pip's options on this machine; ``HUBSMITH_PYPI_INDEX`` overrides the index."""
-    index, extra, cert, proxy = json.loads(run([sys.executable, "-c", _PIP]).stdout.splitlines()[-1])
+    told = _pip_told()
     override = os.environ.get("HUBSMITH_PYPI_INDEX")
-    return PipConfig(override or index, () if override else tuple(extra), cert, proxy)
+    return replace(told, index_url=override, extra_index_urls=()) if override else told
+
+
+@cache
+def _pip_told() -> PipConfig:
+    index, extra, cert, proxy = json.loads(run([sys.executable, "-c", _PIP]).stdout.splitlines()[-1])
+    return PipConfig(index, tuple(extra), cert, proxy)
 
 
 @dataclass(frozen=True)
@@ -112,13 +119,19 @@ class NpmConfig:
 
 
 def npm_config() -> NpmConfig:
-    """npm's options on this machine; ``HUBSMITH_NPM_REGISTRY`` overrides the registry."""
+    """npm's options on this machine; ``HUBSMITH_NPM_REGISTRY`` overrides the registry.
 
-    def get(key: str) -> str | None:
-        value = run(["npm", "config", "get", key, "--no-workspaces"]).stdout.strip()
-        return None if value in ("", "null", "undefined") else value
-
-    registry = os.environ.get("HUBSMITH_NPM_REGISTRY") or get("registry")
+    :raises LockError: there is no registry.
+    """
+    told = _npm_told()
+    registry = os.environ.get("HUBSMITH_NPM_REGISTRY") or told.get("registry")
     if not registry:
         raise LockError("npm on this machine has no registry", where="npm config", mend="set HUBSMITH_NPM_REGISTRY")
-    return NpmConfig(registry.rstrip("/") + "/", get("cafile"), get("https-proxy"))
+    return NpmConfig(registry.rstrip("/") + "/", told.get("cafile"), told.get("https-proxy"))
+
+
+@cache
+def _npm_told() -> dict[str, str]:
+    lines = run(["npm", "config", "get", "registry", "cafile", "https-proxy"]).stdout.splitlines()
+    pairs = (line.split("=", 1) for line in lines if "=" in line)
+    return {key.strip(): value.strip() for key, value in pairs if value.strip() not in ("", "null", "undefined")}
