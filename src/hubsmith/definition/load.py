@@ -72,7 +72,7 @@ def _problem(model: type[BaseModel], error: Any) -> str:
         return f"unknown key {key!r}; {nearest(str(loc[-1]), _known_keys(model, loc[:-1]))}"
     if error["type"] == "missing":
         return f"missing key {key!r}"
-    message = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     message = message[0].lower() + message[1:]
     return f"{key}: {message}" if key else str(message)
 

@@ -1,0 +1,207 @@
+"""Definitions: what is accepted, and what each mistake is answered with."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from local_archive import tree
+
+from hubsmith.definition import define, image_names, load_image, load_modules, load_tools
+from hubsmith.errors import DefinitionError
+from hubsmith.paths import project_root
+
+MODULE = '[module]\nsummary = "x"\n'
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tree(tmp_path)
+
+
+def module(root: Path, name: str, text: str = "", head: str = "") -> Path:
+    folder = root / "modules" / name
+    (folder / "templates").mkdir(parents=True, exist_ok=True)
+    (folder / "module.toml").write_text(f"{MODULE}{head}\n{text}")
+    return folder
+
+
+def image(root: Path, *modules: str) -> None:
+    names = ", ".join(f'"{name}"' for name in modules)
+    text = f'[image]\nname = "tiny"\nsummary = "x"\nmodules = [{names}]\nhostname = "tiny"\n'
+    (root / "images" / "tiny.toml").write_text(text)
+
+
+def error(root: Path) -> str:
+    with pytest.raises(DefinitionError) as caught:
+        define(root, "tiny")
+    assert caught.value.exit_code == 3
+    return str(caught.value)
+
+
+def test_every_definition_of_this_project_is_good() -> None:
+    root = project_root(Path(__file__))
+    load_tools(root)
+    assert "master" in image_names(root)
+    for name in image_names(root):
+        assert define(root, name).modules
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[pakages]", "unknown key 'pakages'; did you mean 'packages'?"),
+        ('[packages]\ndebain = ["x"]', "unknown key 'packages.debain'; did you mean 'debian'?"),
+        ('[[ports]]\nnumber = 1\nproto = "tcp"', "unknown key 'ports[0].proto'; did you mean 'protocol'?"),
+        ('[modes]\n"usr/x" = { mod = "0644" }', "unknown key 'modes.usr/x.mod'; did you mean 'mode'?"),
+        ("[zzz]", "unknown key 'zzz'; known: modes, module, packages, ports, settings, state, templates, units"),
+        ('[packages]\ndebian = ["Nginx"]', "packages.debian[0]: 'Nginx' is not the name of a Debian package"),
+        ('[packages]\ndebian = "nginx"', "packages.debian: input should be a list"),
+        ("[packages]\ndebian = [1]", "packages.debian[0]: input should be a valid string"),
+        ("[[ports]]\nnumber = 70000", "ports[0].number: input should be less than or equal to 65535"),
+        ('[[ports]]\nnumber = "443"', "ports[0].number: input should be a valid integer"),
+        ('[[ports]]\nnumber = 1\naudience = "al"', "ports[0].audience: input should be 'all' or 'loopback'"),
+        ('[[state]]\npath = "var/x"', "state[0].path: 'var/x' is not an absolute path"),
+        ('[[state]]\npath = "/var/../x"', "state[0].path: '/var/../x' is not a plain path"),
+        ('[[state]]\npath = "/x"\nmode = "755"', "state[0].mode: '755' is not a mode of four octal digits"),
+        ('[[state]]\nmode = "0755"', "missing key 'state[0].path'"),
+        ('[units]\nenable = ["nginx"]', "units.enable[0]: 'nginx' is not the name of a systemd unit with its suffix"),
+        ('[units]\nenable = ["x.service"]\nmask = ["x.service"]', "units: x.service is both enabled and disabled"),
+        ('[[templates]]\nsource = "/x"\ntarget = "/y"', "templates[0].source: '/x' must be relative"),
+        ('[packages.python]\nHub = ["x"]', "packages.python.Hub: 'Hub' is not a name of lower-case letters"),
+    ],
+)
+def test_a_mistake_in_a_module_is_named_with_file_and_key(root: Path, text: str, told: str) -> None:
+    module(root, "one", text)
+    assert f"modules/one/module.toml: {told}" in error(root)
+
+
+def test_a_file_that_is_not_toml_is_named_with_the_line(root: Path) -> None:
+    (root / "modules" / "one" / "module.toml").write_text("[module\n")
+    assert "modules/one/module.toml: not TOML: " in error(root)
+    assert "line 1" in error(root)
+
+
+def test_all_mistakes_of_a_file_come_at_once(root: Path) -> None:
+    module(root, "one", '[pakages]\n[[ports]]\nnumber = 0\n[[state]]\npath = "x"')
+    told = error(root)
+    assert "modules/one/module.toml: 3 problems" in told
+    assert told.count("\n  - ") == 3
+
+
+def test_an_image_that_does_not_exist_is_answered_with_the_nearest(root: Path) -> None:
+    with pytest.raises(DefinitionError, match=r"there is no image 'tini'; did you mean 'tiny'\?"):
+        load_image(root, "tini")
+
+
+def test_an_image_is_named_as_its_file(root: Path) -> None:
+    (root / "images" / "other.toml").write_text((root / "images" / "tiny.toml").read_text())
+    with pytest.raises(DefinitionError, match=r"images/other\.toml: image\.name is 'tiny', the file says 'other'"):
+        load_image(root, "other")
+
+
+def test_a_disk_that_is_too_small_for_its_slots_is_refused(root: Path) -> None:
+    with (root / "images" / "tiny.toml").open("a") as stream:
+        stream.write("[disk]\nmin_gb = 10\nroot_slot_mb = 4096\n")
+    assert "disk: the ESP and two root slots take 8832 MiB: that leaves less than 2048 MiB" in error(root)
+
+
+def test_a_module_that_does_not_exist_is_answered_with_the_nearest_and_who_asked(root: Path) -> None:
+    module(root, "one", head='requires = ["nginxx"]')
+    module(root, "nginx")
+    image(root, "one", "oen")
+    told = error(root)
+    assert "modules/one/module.toml: module.requires: there is no module 'nginxx'; did you mean 'nginx'?" in told
+    assert "image.modules: there is no module 'oen'; did you mean 'one'?" in told
+
+
+def test_a_circle_is_shown(root: Path) -> None:
+    module(root, "one", head='requires = ["two"]')
+    module(root, "two", head='requires = ["three"]')
+    module(root, "three", head='requires = ["one"]')
+    told = error(root)
+    assert "modules require each other in a circle: " in told
+    circle = told.rsplit(": ", 1)[1].split(" -> ")
+    assert circle[0] == circle[-1]
+    assert sorted(circle[1:]) == ["one", "three", "two"]
+    following = {"one": "two", "two": "three", "three": "one"}
+    assert all(following[one] == two for one, two in itertools.pairwise(circle))
+
+
+def test_a_conflict_is_told(root: Path) -> None:
+    module(root, "one", head='conflicts = ["two"]')
+    module(root, "two")
+    image(root, "one", "two")
+    assert "the modules 'one' and 'two' conflict" in error(root)
+
+
+def test_requirements_come_first_and_the_order_does_not_hang_on_the_list(root: Path) -> None:
+    module(root, "a", head='requires = ["z"]')
+    module(root, "z")
+    module(root, "m", head='requires = ["a"]')
+    image(root, "one", "m")
+    first = list(define(root, "tiny").modules)
+    image(root, "m", "a", "one")
+    assert first == list(define(root, "tiny").modules) == ["one", "z", "a", "m"]
+
+
+def test_two_modules_that_bring_one_file(root: Path) -> None:
+    for name in ("one", "two"):
+        path = module(root, name) / "files" / "etc" / "same.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    image(root, "one", "two")
+    assert "the file /etc/same.conf is brought by the modules 'one' and 'two'" in error(root)
+
+
+def test_two_templates_with_one_target(root: Path) -> None:
+    template = '[[templates]]\nsource = "x.j2"\ntarget = "/run/x"\n'
+    for name in ("one", "two"):
+        (module(root, name, template) / "templates" / "x.j2").write_text("")
+    image(root, "one", "two")
+    assert "/run/x is brought by the modules 'one' and 'two'" in error(root)
+    # One for good settings and one for bad ones are never rendered together.
+    module(root, "two", template + 'when = "bad"\n')
+    assert list(define(root, "tiny").modules) == ["one", "two"]
+    module(root, "two", template + 'when = "always"\n')
+    assert "the template target (when good) /run/x" in error(root)
+
+
+def test_two_modules_that_listen_on_one_port_or_keep_one_state(root: Path) -> None:
+    text = '[[ports]]\nnumber = 80\n[[state]]\npath = "/var/lib/x"\n'
+    module(root, "one", text)
+    module(root, "two", text)
+    image(root, "one", "two")
+    told = error(root)
+    assert "the port 80/tcp is brought by the modules 'one' and 'two'" in told
+    assert "the state directory /var/lib/x is brought by the modules 'one' and 'two'" in told
+
+
+def test_a_unit_that_one_module_enables_and_another_masks(root: Path) -> None:
+    module(root, "one", '[units]\nenable = ["x.service"]')
+    module(root, "two", '[units]\nmask = ["x.service"]')
+    image(root, "one", "two")
+    assert "x.service is enabled by 'one' and disabled or masked by 'two'" in error(root)
+
+
+def test_what_a_module_names_in_its_folder_must_be_there(root: Path) -> None:
+    folder = module(root, "one", '[[templates]]\nsource = "hub.j2"\ntarget = "/run/x"\n[modes]\n"usr/lib/y" = {}\n')
+    (folder / "templates" / "hubb.j2").write_text("")
+    told = error(root)
+    assert "there is no templates/hub.j2; did you mean 'hubb.j2'?" in told
+    assert "there is no files/usr/lib/y" in told
+
+
+def test_requirements_of_one_environment_are_merged(root: Path) -> None:
+    module(root, "one", '[packages]\ndebian = ["bb", "aa"]\n[packages.python]\nhub = ["jupyterhub", "pamela"]\n')
+    module(root, "two", '[packages]\ndebian = ["aa"]\n[packages.python]\nhub = ["idle", "pamela"]\n')
+    image(root, "two", "one")
+    definition = define(root, "tiny")
+    assert definition.python == {"hub": ["idle", "jupyterhub", "pamela"]}
+    assert definition.debian == ["aa", "bb"]
+
+
+def test_models_are_frozen(root: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_modules(root)["one"].module.summary = "y"  # type: ignore[misc]
