@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -147,6 +148,18 @@ def test_two_fetchers_at_once_download_once(server: Server, cache: Cache) -> Non
         assert [one.result() for one in both] == [CONTENT, CONTENT]
     assert len(server.log) == 1
     assert list(cache.partial.iterdir()) == []
+
+
+def test_a_stop_ends_a_transfer_whose_server_says_nothing(server: Server, cache: Cache) -> None:
+    release = threading.Event()
+    server.faults = lambda path, number: Fault(cut=module.CHUNK, hold=release)
+    downloader = Downloader(cache)
+    threading.Timer(0.5, downloader.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        get(server, cache, downloader=downloader)
+    assert time.monotonic() - began < 5
+    release.set()
 
 
 def test_a_stop_ends_a_transfer_and_keeps_what_came(server: Server, cache: Cache) -> None:

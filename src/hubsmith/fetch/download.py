@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import requests
+from urllib3 import HTTPResponse
 
 from hubsmith.errors import FetchError
 from hubsmith.fetch.cache import Cache
@@ -48,12 +50,21 @@ class Downloader:
     """Brings files from servers into the cache.
 
     :ivar on_bytes: called with the number of bytes that arrived (negative when a transfer starts over).
-    :ivar stop: set to make every transfer end soon.
+    :ivar stop: set when every transfer is to end; see :meth:`cancel`.
     """
 
     cache: Cache
     on_bytes: Callable[[int], None] = lambda _: None
     stop: threading.Event = field(default_factory=threading.Event)
+    _answers: set[HTTPResponse] = field(default_factory=set)
+
+    def cancel(self) -> None:
+        """End every transfer now, also one that waits for a server that says nothing."""
+        self.stop.set()
+        for answer in list(self._answers):
+            # A transfer that ended meanwhile has no socket left.
+            with contextlib.suppress(RuntimeError, ValueError, OSError):
+                answer.shutdown()
 
     def get(
         self,
@@ -96,7 +107,7 @@ class Downloader:
     ) -> None:
         started_over = False
         attempt = 1
-        while True:
+        while not self.stop.is_set():
             resumed = part.seek(0, os.SEEK_END) > 0
             try:
                 self._transfer(session, address, part, size)
@@ -114,8 +125,9 @@ class Downloader:
                     raise FetchError(f"{error} ({ATTEMPTS} attempts)", where=what, mend="run it again later") from None
                 log.debug("%s: %s; attempt %d", what, error, attempt + 1)
                 if self.stop.wait(BACK_OFF * 2 ** (attempt - 1)):
-                    raise Interrupted from None
+                    break
                 attempt += 1
+        raise Interrupted
 
     def _transfer(self, session: requests.Session, address: str, part: io.BufferedRandom, size: int | None) -> None:
         have = part.seek(0, os.SEEK_END)
@@ -134,6 +146,7 @@ class Downloader:
                     have = 0
                 counted = have
                 self.on_bytes(have)
+                self._answers.add(answer.raw)
                 try:
                     expected = (
                         have + int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
@@ -152,6 +165,7 @@ class Downloader:
                     self.on_bytes(-counted)
                     raise
                 finally:
+                    self._answers.discard(answer.raw)
                     part.flush()
         except requests.RequestException as error:
             raise _Passing(_plain(error)) from None

@@ -46,7 +46,7 @@ def invalid(paths: Sequence[str]) -> set[str]:
     return set(done.stdout.split())
 
 
-def add(files: Mapping[str, Path], *, recursive: bool = False) -> dict[str, str]:
+def add(files: Mapping[str, Path]) -> dict[str, str]:
     """Add files as fixed outputs, many in one call.
 
     :param files: for each expected store path the file that must become it; links to them are made next to them.
@@ -64,9 +64,16 @@ def add(files: Mapping[str, Path], *, recursive: bool = False) -> dict[str, str]
                 # The name in the store is the file's own name; a symbolic link would be added as a link.
                 os.link(file, link)
                 links.append(link)
-            mode = ["--recursive"] if recursive else []
-            printed = run(["nix-store", "--add-fixed", *mode, "sha256", *links]).stdout.split()
+            printed = run(["nix-store", "--add-fixed", "sha256", *links]).stdout.split()
         if len(printed) != len(some):
             raise FetchError(f"nix-store added {len(printed)} of {len(some)} files", where="nix-store --add-fixed")
         made.update(dict(zip((path for path, _ in some), printed, strict=True)))
     return made
+
+
+def add_folder(folder: Path) -> str:
+    """Add a folder, under its own name, as a recursive fixed output.
+
+    :returns: the path that the store made of it.
+    """
+    return run(["nix-store", "--add-fixed", "--recursive", "sha256", folder]).stdout.strip()

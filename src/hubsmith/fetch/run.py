@@ -118,11 +118,11 @@ class Fetcher:
         # The package itself may be valid in the store and no longer be in the cache.
         self.into_cache([artifact for artifact in artifacts if artifact.sha256 == deb.sha256])
         with TemporaryDirectory(prefix=".busybox-", dir=self.cache.folder) as folder:
-            file = Path(folder) / "busybox"
-            busybox.extract(self.cache.path(deb.sha256), file)
-            made = nixstore.add({path: file}, recursive=True)
-        if made[path] != path:
-            raise FetchError(f"the store made {made[path]} of busybox, not {path}", where="nix/tools.lock.json")
+            target = Path(folder) / "busybox"
+            busybox.extract(self.cache.path(deb.sha256), target)
+            made = nixstore.add_folder(target)
+        if made != path:
+            raise FetchError(f"the store made {made} of busybox, not {path}", where="nix/tools.lock.json")
         self.report.added += 1
 
 

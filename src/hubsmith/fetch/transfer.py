@@ -43,7 +43,7 @@ def download(artifacts: Sequence[Artifact], cache: Cache, jobs: int) -> None:
             try:
                 _all([pool.submit(one, artifact) for artifact in queue])
             except BaseException:
-                downloader.stop.set()
+                downloader.cancel()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
     if gone:

@@ -134,6 +134,6 @@ def _in_parallel(
             try:
                 return list(pool.map(counted, items))
             except BaseException:
-                downloader.stop.set()
+                downloader.cancel()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise

@@ -73,7 +73,7 @@ class NpmTree(_Frozen):
 
 
 class Busybox(_Frozen):
-    """The one executable that starts the toolchain: SHA-256 (hex) of its serialisation as a Nix archive."""
+    """The one executable that starts the toolchain, as `bin/busybox`: SHA-256 (hex) of the folder as a Nix archive."""
 
     nar_sha256: Sha256
 

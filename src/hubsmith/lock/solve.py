@@ -74,6 +74,6 @@ def _busybox(packages: Sequence[DebianPackage]) -> Busybox:
     cache = fetcher.cache
     fetcher.into_cache([Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256)])
     with TemporaryDirectory(prefix=".busybox-", dir=cache.folder) as folder:
-        file = Path(folder) / "busybox"
-        busybox.extract(cache.path(deb.sha256), file)
-        return Busybox(nar_sha256=busybox.nar_sha256(file))
+        target = Path(folder) / "busybox"
+        busybox.extract(cache.path(deb.sha256), target)
+        return Busybox(nar_sha256=busybox.nar_sha256(target))
