@@ -26,7 +26,7 @@ def apply(layout: Layout, *, boot: bool = False) -> Outcome:
     """Read the settings, make every file and account, and start the hub; or refuse and stop it.
 
     :param boot: this is the apply unit: jobs are queued, not waited for.
-    :raises HubsmithError: another apply is running, or not even the refusal could be carried out.
+    :raises HubsmithError: another apply is running, or the hub could not be stopped.
     """
     with files.locked(layout.run / "apply.lock"):
         return _Run(layout, boot).go()
@@ -74,11 +74,13 @@ class _Run:
         self.note(outcome.REFUSED, reasons)
         systemd.order("stop", [systemd.HUB_TARGET], wait=self.wait)
         self.context |= {"state": "bad", "settings": None, "reasons": [reason.public for reason in reasons]}
+        told: tuple[str, ...] = ()
         try:
             self.write_files(outcome.REFUSED, reasons)
+            told = self.tell(revive=False)
         except Refused as error:
-            raise HubsmithError(error.reason.detail) from error
-        return self.note(outcome.REFUSED, reasons, told=self.tell(revive=False))
+            reasons += (error.reason,)
+        return self.note(outcome.REFUSED, reasons, told=told)
 
     def write_files(self, state: str, reasons: tuple[Reason, ...] = ()) -> None:
         prepared = prepare(self.layout, self.modules, self.context)
@@ -88,7 +90,10 @@ class _Run:
         prepared.carry_out()
 
     def tell(self, *, revive: bool) -> tuple[str, ...]:
-        told = systemd.refresh(self.pending.reload, self.pending.restart, wait=self.wait, revive=revive)
+        try:
+            told = systemd.refresh(self.pending.reload, self.pending.restart, wait=self.wait, revive=revive)
+        except HubsmithError as error:
+            raise Refused("a service did not take its new configuration", str(error)) from error
         self.pending = Pending()
         return tuple(told)
 
