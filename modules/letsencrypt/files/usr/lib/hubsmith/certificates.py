@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The hub's certificate: choose the best one there is, and get one from an ACME authority.
 
-``select``
+``select [--boot]``
     publish the best certificate for NGINX under ``/run/hubsmith/tls`` and reload NGINX if it changed;
 ``renew [--force]``
     with ``tls.mode = "letsencrypt"``, have certbot issue or renew when that is due; then select;
@@ -20,6 +20,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -213,9 +214,10 @@ def publish(choice: Choice) -> bool:
     return True
 
 
-def select(**attempt: Any) -> Choice:
+def select(*, boot: bool = False, **attempt: Any) -> Choice:
     """Choose, publish, note the facts; NGINX is reloaded if it runs and the certificate is another one.
 
+    :param boot: NGINX waits for this to end, so it must not be told.
     :param attempt: ``failure``: how the last attempt to get a certificate ended (None: well). Without it, what is
         known stays known as long as the settings ask for the same certificate.
     """
@@ -231,24 +233,25 @@ def select(**attempt: Any) -> Choice:
         known = read_json(FACTS)
         facts = {"failure": known.get("failure") if known.get("wanted") == wanted else None} | attempt
         write(FACTS, json.dumps({"wanted": wanted, "choice": asdict(choice), **facts}))
-    if changed:
-        subprocess.run(["/usr/bin/systemctl", "--no-block", "try-reload-or-restart", "nginx.service"], check=True)
+    if changed and not boot:
+        subprocess.run(["/usr/bin/systemctl", "try-reload-or-restart", "nginx.service"], check=True)
     return choice
 
 
 def words_of(output: str) -> str:
     """What certbot's output says about the reason: the authority's own words when it gave any."""
     lines = [line.strip() for line in output.splitlines()]
-    said = {}
+    problem: dict[str, str] = {}
     for line in lines:
         key, colon, rest = line.partition(":")
-        if colon and key in ("Type", "Detail") and key not in said:
-            said[key] = rest.strip()
-    if "Detail" in said:
-        return f"{said['Detail']} ({said['Type']})" if "Type" in said else said["Detail"]
+        if colon and key in ("Type", "Detail"):
+            problem.setdefault(key, rest.strip())
+    if "Detail" in problem:
+        return f"{problem['Detail']} ({problem['Type']})" if "Type" in problem else problem["Detail"]
     for number, line in enumerate(lines):
         if line.startswith("An unexpected error occurred"):
-            return " ".join(part for part in lines[number + 1 : number + 3] if part and not part.startswith("Ask for"))
+            said = " ".join(part for part in lines[number + 1 : number + 3] if part and not part.startswith("Ask for"))
+            return re.sub(r"^[\w.]+(Error|Exception): ", "", said)
     kept = [line for line in lines if line and not line.startswith(("Ask for help", "Saving debug log", "See the"))]
     return kept[-1] if kept else "certbot said nothing"
 
@@ -335,7 +338,8 @@ def main() -> int:
     """The command line; see the top of this file."""
     parser = argparse.ArgumentParser(prog="hubsmith-certificate", description="The certificate of the hub.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("select", help="publish the best certificate that there is")
+    selecting = verbs.add_parser("select", help="publish the best certificate that there is")
+    selecting.add_argument("--boot", action="store_true", help="do not tell NGINX: it starts afterwards")
     forcible = verbs.add_parser("renew", help="issue or renew by ACME when that is due")
     forcible.add_argument("--force", action="store_true", help="also when it is not due (after a revocation)")
     verbs.add_parser("status", help="print the state as JSON")
@@ -345,7 +349,7 @@ def main() -> int:
         return 0
     if args.verb == "renew":
         return renew(force=args.force)
-    select()
+    select(boot=args.boot)
     return 0
 
 
