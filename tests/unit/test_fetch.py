@@ -223,6 +223,8 @@ def test_a_pack_feeds_another_machine_without_network(
     assert main(["archive", "tiny", "-o", str(tmp_path / "one.tar")]) == 0
     assert main(["archive", "tiny", "-o", str(tmp_path / "two.tar")]) == 0
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as tar:
+        assert {member.mtime for member in tar} == {site.lock().source_date_epoch}
     monkeypatch.setenv("HUBSMITH_CACHE", str(tmp_path / "elsewhere"))
     site.server.log.clear()
     capsys.readouterr()
@@ -243,6 +245,24 @@ def test_a_pack_of_another_lock_is_kept_apart_from_the_committed_one(
     assert main(["fetch", "--from", str(tmp_path / "old.tar"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["refreshed"] == ["tools", "tiny"]
     assert locate(site.root, "tiny", refreshed=True).path.read_text() == old
+
+
+def test_a_pack_that_lacks_an_artifact_asks_no_archive_for_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["archive", "tiny", "-o", str(tmp_path / "one.tar")]) == 0
+    curl = next(package for package in site.lock().debian if package.name == "curl")
+    with tarfile.open(tmp_path / "one.tar") as whole, tarfile.open(tmp_path / "less.tar", "w") as less:
+        for member in whole:
+            if curl.sha256 not in member.name:
+                less.addfile(member, whole.extractfile(member))
+    path = artifact_path(next(one for one in artifacts_of(site.locks()) if one.sha256 == curl.sha256))
+    subprocess.run(["nix-store", "--delete", path], check=True, capture_output=True)
+    monkeypatch.setenv("HUBSMITH_CACHE", str(tmp_path / "elsewhere"))
+    site.server.log.clear()
+    assert main(["fetch", "--from", str(tmp_path / "less.tar")]) == 5
+    assert "1 artifact is missing, and no archive may be asked:\n  - curl 8.14.1-2" in capsys.readouterr().err
+    assert site.server.log == []
 
 
 def test_a_damaged_pack_is_refused(

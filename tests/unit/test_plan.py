@@ -53,6 +53,7 @@ def root(tmp_path: Path) -> Path:
     root = tree(tmp_path / "tree", MODULE)
     module = root / "modules" / "one"
     (module / "templates" / "x.j2").write_text("{{ x }}")
+    (module / "templates" / "x.txt").write_text("included by x.j2")
     files = module / "files" / "usr" / "lib"
     (files / "folder").mkdir()
     (files / "folder" / "plain").write_text("plain")
@@ -139,6 +140,8 @@ def later(root: Path) -> None:
         lambda root: (root / "modules/one/extra").write_text("read by the build"),
         lambda root: append(root / "modules/one/module.toml", "[[ports]]\nnumber = 1\n"),
         lambda root: append(root / "images/tiny.toml", '[kernel]\ncmdline = ["quiet"]\n'),
+        lambda root: append(root / "modules/one/templates/x.txt", "more"),
+        lambda root: (root / "modules/one/templates/x.txt").rename(root / "modules/one/templates/y.txt"),
         later,
     ],
 )

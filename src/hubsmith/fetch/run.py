@@ -89,7 +89,8 @@ class Fetcher:
         if self.offline:
             names = "".join(f"\n  - {artifact}" for artifact in missing[:10])
             more = f"\n  - and {len(missing) - 10} more" if len(missing) > 10 else ""
-            raise FetchError(f"{len(missing)} artifacts are missing, and no archive may be asked:{names}{more}")
+            count = "1 artifact is" if len(missing) == 1 else f"{len(missing)} artifacts are"
+            raise FetchError(f"{count} missing, and no archive may be asked:{names}{more}")
         # Imported late: the clients of the archives take half a second, and most calls have nothing to download.
         from hubsmith.fetch.transfer import download
 

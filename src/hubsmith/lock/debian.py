@@ -45,7 +45,7 @@ class Solver:
         wanted = sorted({*names, *(self.required if bootable else ())})
         try:
             done = run(
-                ["apt-get", "install", "--yes", "--no-install-recommends", "--print-uris", "-q", "--", *wanted],
+                ["apt-get", "install", "--yes", "--print-uris", "-q", "--", *wanted],
                 env=self.apt.env,
             )
         except CommandFailed as error:
