@@ -229,6 +229,7 @@ def test_a_new_secret_is_added_and_the_old_ones_stay(tmp_path: Path) -> None:
     made = secrets.load_or_make(path)
     assert made["cookie_secret"] == "aa"
     assert set(made) == set(secrets.NAMES)
+    assert json.loads(path.read_text()) == made
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cookie_secret": 5}', '{"cookie_secret": ""}'])
@@ -262,6 +263,15 @@ def test_waiting_for_the_lock_has_an_end(tmp_path: Path) -> None:
             pass
 
 
+def test_two_cannot_hold_the_lock(tmp_path: Path) -> None:
+    with (
+        files.locked(tmp_path / "lock"),
+        pytest.raises(HubsmithError, match="another run holds it"),
+        files.locked(tmp_path / "lock", timeout=0.3),
+    ):
+        pass
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     files.write(path, "old")
@@ -272,11 +282,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
 
 
 def test_a_link_in_the_place_of_a_file_is_replaced_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "victim").write_text("precious")
-    (tmp_path / "file").symlink_to(tmp_path / "victim")
-    files.write(tmp_path / "file", "text")
-    assert (tmp_path / "victim").read_text() == "precious"
-    assert not (tmp_path / "file").is_symlink()
+    for text in ("another text", "the same text"):
+        (tmp_path / "victim").write_text(text)
+        (tmp_path / "file").unlink(missing_ok=True)
+        (tmp_path / "file").symlink_to(tmp_path / "victim")
+        files.write(tmp_path / "file", "the same text")
+        assert (tmp_path / "victim").read_text() == text
+        assert not (tmp_path / "file").is_symlink()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root applies settings")
