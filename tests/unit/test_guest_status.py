@@ -41,7 +41,7 @@ def unit(active: str, sub: str = "", *, load: str = "loaded", job: str = "", res
         (HUB, unit("failed", "failed"), REFUSED, "failed"),
         (HUB, unit("inactive", "dead", job="77"), GOOD, "starting"),
         (HUB, unit("inactive", "dead"), GOOD, "failed"),
-        (HUB, unit("inactive", "dead"), Outcome(outcome.GOOD), "starting"),
+        (HUB, unit("inactive", "dead"), Outcome(outcome.GOOD, time=time.time() + 3600), "starting"),
         (HUB, unit("inactive", "dead"), Outcome(outcome.APPLYING), "starting"),
         (HUB, unit("inactive", "dead"), None, "starting"),
         (HUB, unit("inactive", "dead"), REFUSED, "refused"),
