@@ -23,7 +23,7 @@ RUNTIME = "/run/notebook"
 #: Its own and new for each server; what is in them counts as its memory.
 OWN_TMPFS = ("/dev/shm", "/tmp", "/var/tmp")
 #: What a server with one Python kernel was seen to take (JupyterLab 4.6, ipykernel 7), rounded up.
-NEEDED = 192 * 1024**2
+NEEDED = 160 * 1024**2
 #: The share of the quota from which on people are told.
 NEAR = 0.9
 
@@ -96,7 +96,7 @@ class LocalSpawner(SystemdSpawner):
 
     @default("cmd")
     def _cmd(self) -> list[str]:
-        return ["/opt/notebook/bin/jupyterhub-singleuser"]
+        return ["/usr/lib/hubsmith/notebook/singleuser"]
 
     @default("slice")
     def _slice(self) -> str:
