@@ -46,7 +46,7 @@ let
         parts = builtins.filter builtins.isString (builtins.split "/" relative);
       in
       builtins.length parts == 1 && relative == "hubsmith"
-      || builtins.length parts == 2 && (type != "directory" && builtins.elem (builtins.elemAt parts 1) [ "__init__.py" "errors.py" "paths.py" ]
+      || builtins.length parts == 2 && (type != "directory" && builtins.elem (builtins.elemAt parts 1) [ "__init__.py" "errors.py" "paths.py" "run.py" ]
         || builtins.elem (builtins.elemAt parts 1) rooms)
       || builtins.length parts > 2 && builtins.elem (builtins.elemAt parts 1) rooms && builtins.elemAt parts (builtins.length parts - 1) != "__pycache__";
   };

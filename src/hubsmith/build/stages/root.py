@@ -22,7 +22,7 @@ LIBRARY = "usr/lib/hubsmith"
 UNIT_FOLDERS = ("usr/lib/systemd/system/", "etc/systemd/system/")
 #: The rooms of the Python package that the guest runs, and the single files that they import.
 GUEST_ROOMS = ("settings", "guest")
-GUEST_FILES = ("__init__.py", "errors.py")
+GUEST_FILES = ("__init__.py", "errors.py", "run.py")
 
 
 def wanted_early(path: str) -> bool:
