@@ -1,0 +1,33 @@
+"""What holds on every machine that runs notebook servers as processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Host = Any
+MIB = 1024**2
+
+
+def test_servers_leave_memory_for_the_machine(host: Host) -> None:
+    total = int(host.file("/proc/meminfo").content_string.split()[1]) * 1024
+    limit = host.check_output("systemctl show --property=MemoryMax --value hubsmith-users.slice")
+    assert limit != "infinity"
+    assert 192 * MIB <= int(limit) <= total - 600 * MIB
+
+
+def test_kernel_keeps_users_off_the_ports_of_others(host: Host) -> None:
+    """What SocketBindDeny= promises: without the BPF library or the kernel's support systemd ignores it."""
+    bind = "import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); print('bound')"
+    run = "systemd-run --quiet --pipe --wait -p SocketBindAllow=tcp:29999 -p SocketBindDeny=tcp:20000-29999"
+    assert host.run(f'{run} /usr/bin/python3 -c "{bind.format(port=29999)}"').stdout == "bound\n"
+    denied = host.run(f'{run} /usr/bin/python3 -c "{bind.format(port=29998)}"')
+    assert denied.rc != 0
+    assert "PermissionError" in denied.stderr
+
+
+def test_kernel_keeps_users_off_the_metadata_service(host: Host) -> None:
+    run = "systemd-run --quiet --pipe --wait -p IPAddressDeny=127.0.0.9"
+    connect = "import socket; socket.create_connection(('127.0.0.9', 22), 3)"
+    denied = host.run(f'{run} /usr/bin/python3 -c "{connect}"')
+    assert "ConnectionRefusedError" not in denied.stderr
+    assert denied.rc != 0
