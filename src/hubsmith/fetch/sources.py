@@ -10,10 +10,11 @@ from pathlib import Path
 import requests
 from pypi_simple import NoSuchProjectError, PyPISimple
 from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from hubsmith.errors import FetchError
 from hubsmith.fetch.artifacts import Artifact, Kind
-from hubsmith.fetch.download import Gone
+from hubsmith.fetch.download import ATTEMPTS, BACK_OFF, Gone
 from hubsmith.lock.machine import apt_proxy, debian_mirrors, npm_config, pip_config
 
 #: Debian's own bundle; used for mirrors over https, as apt does.
@@ -21,10 +22,10 @@ SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 TIMEOUT = 60
 
 
-def _session(jobs: int) -> requests.Session:
+def _session(jobs: int, retries: Retry | int = 0) -> requests.Session:
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=jobs))
+        session.mount(scheme, HTTPAdapter(pool_maxsize=jobs, max_retries=retries))
     return session
 
 
@@ -54,11 +55,14 @@ class PypiSource:
     def __init__(self, jobs: int) -> None:
         config = pip_config()
         self.session = _session(jobs)
-        if config.cert:
-            self.session.verify = config.cert
-        if config.proxy:
-            self.session.proxies.update({"http": config.proxy, "https": config.proxy})
-        self.indices = [PyPISimple(url, session=self.session) for url in (config.index_url, *config.extra_index_urls)]
+        # Files are retried where they are resumed; the pages of an index come whole or not at all.
+        pages = _session(jobs, Retry(ATTEMPTS - 1, backoff_factor=BACK_OFF, status_forcelist=(429, 500, 502, 503, 504)))
+        for session in (self.session, pages):
+            if config.cert:
+                session.verify = config.cert
+            if config.proxy:
+                session.proxies.update({"http": config.proxy, "https": config.proxy})
+        self.indices = [PyPISimple(url, session=pages) for url in (config.index_url, *config.extra_index_urls)]
 
     def address(self, artifact: Artifact) -> str:
         """Where the wheel is.

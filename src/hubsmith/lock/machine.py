@@ -34,7 +34,7 @@ def debian_mirrors() -> dict[str, str]:
             created_by, label, address = line.split("|", 2)
             for archive, wanted in LABELS.items():
                 if created_by == "Packages" and label == wanted:
-                    found.setdefault(archive, address.rstrip("/"))
+                    found.setdefault(archive, _plain_mirror(address))
     for archive in LABELS:
         if archive not in found:
             raise LockError(
@@ -43,6 +43,21 @@ def debian_mirrors() -> dict[str, str]:
                 mend=f"add it to /etc/apt/sources.list.d and run `apt-get update`, or set {OVERRIDES[archive]}",
             )
     return found
+
+
+def _plain_mirror(address: str) -> str:
+    """The address of a mirror; of a list of mirrors (apt-transport-mirror(1), as Debian's cloud images have it) the
+    first one.
+
+    :raises LockError: the list names none that is reached over HTTP.
+    """
+    if address.startswith("mirror+file:"):
+        path = Path(re.sub(r"^mirror\+file:(//)?", "", address).rstrip("/"))
+        words = [line.split()[0] for line in path.read_text().splitlines() if line.strip() and line[0] != "#"]
+        address = next((word for word in words if word.startswith(("http://", "https://"))), "")
+        if not address:
+            raise LockError("the list of mirrors names none that is reached over HTTP", where=str(path))
+    return address.rstrip("/")
 
 
 def debian_keyring() -> Path:
