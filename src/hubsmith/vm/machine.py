@@ -1,0 +1,383 @@
+"""One virtual machine: its power, its devices and its console.
+
+Whatever runs inside is unknown here; :class:`hubsmith.vm.linux.Machine` adds what a Linux guest offers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+
+from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
+from hubsmith.vm import command, disks
+from hubsmith.vm.accel import OVMF_VARS, Accelerator, detect
+from hubsmith.vm.command import Attachments
+from hubsmith.vm.console import Console
+from hubsmith.vm.hardware import Hardware
+from hubsmith.vm.lan import Lan
+from hubsmith.vm.qmp import QmpClient
+from hubsmith.vm.testbed import Testbed, free_memory_mb, kill
+from hubsmith.vm.waits import scaled, wait_until
+
+log = logging.getLogger("hubsmith.vm")
+
+#: The host's own share of memory, in MiB, that a machine may not take.
+RESERVE_MB = 512
+_STATE = "memory"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A machine frozen in a moment: memory, disks and firmware variables, in a folder that is never written again."""
+
+    folder: Path
+    name: str
+    image: Path
+    hardware: Hardware
+    attachments: Attachments
+    files: tuple[str, ...] = field(default=())
+
+
+class VirtualMachine:
+    """A machine over an image.
+
+    :param testbed: where it lives.
+    :param name: unique in its testbed.
+    :param image: the disk image, which is never written.
+    :param attachments: what a metadata source adds (:mod:`hubsmith.vm.metadata`); its files lie in ``folder``.
+    :raises HubsmithError: there is no such image.
+    """
+
+    def __init__(
+        self,
+        testbed: Testbed,
+        name: str,
+        image: Path,
+        hardware: Hardware | None = None,
+        attachments: Attachments | None = None,
+        *,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        if not image.is_file():
+            raise HubsmithError("there is no such disk image", where=str(image), mend="hubsmith build")
+        self.testbed, self.name, self.image = testbed, name, image.resolve()
+        self.hardware = hardware or Hardware()
+        self.attachments = attachments or Attachments()
+        self.accelerator = accelerator or detect()
+        self.folder = testbed.folder / name
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.console = Console(self.folder / command.CONSOLE_LOG, self.folder / f"{command.CONSOLE}.in")
+        self.ports: dict[int, int] = dict(self.hardware.forwards)
+        self.started_at = 0
+        self._process: Popen[bytes] | None = None
+        self._qmp: QmpClient | None = None
+        self._shaper: Lan | None = None
+        testbed.on_close(self.kill)
+
+    # Power
+
+    def start(self, *, timeout: float = 30) -> None:
+        """Switch it on; returns when QEMU runs, long before the guest does.
+
+        :raises HarnessFailed: QEMU did not start.
+        """
+        if self.running:
+            return
+        self._make_files()
+        self._launch(incoming=False, timeout=timeout)
+
+    @property
+    def running(self) -> bool:
+        """Whether it is on."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def qmp(self) -> QmpClient:
+        """The monitor.
+
+        :raises HarnessFailed: the machine is off.
+        """
+        if self._qmp is None:
+            raise HarnessFailed(f"the machine {self.name!r} is off")
+        return self._qmp
+
+    def shutdown(self, timeout: float = 120) -> None:
+        """Press the power button and wait for the guest to switch itself off.
+
+        :raises ImageFailed: it did not within ``timeout`` seconds.
+        """
+        if not self.running:
+            return
+        self.qmp.execute("system_powerdown")
+        wait_until(
+            f"{self.name} to switch itself off", lambda: not self.running, timeout=timeout, interval=0.1, seen=self.seen
+        )
+        self._gone()
+
+    def crash(self) -> None:
+        """Cut the power. What the guest had flushed survives, what it had not may be lost (:mod:`.disks`)."""
+        self.kill()
+
+    def kill(self) -> None:
+        """End QEMU at once; the machine can be started again."""
+        if self._process is not None:
+            kill(self._process)
+            self._gone()
+
+    def reset(self) -> None:
+        """Press the reset button."""
+        self.qmp.execute("system_reset")
+
+    def alive(self) -> None:
+        """Return while it makes sense to wait for the guest.
+
+        :raises HarnessFailed: QEMU crashed.
+        :raises ImageFailed: the guest switched itself off, or the console shows that it is dead.
+        """
+        if self._process is None:
+            raise HarnessFailed(f"the machine {self.name!r} is off")
+        if (code := self._process.poll()) is not None:
+            self._gone()
+            if code == 0:
+                raise ImageFailed(f"the machine {self.name!r} has switched itself off\n{self.seen()}")
+            raise HarnessFailed(
+                f"QEMU of {self.name!r} ended with exit code {code}:\n{self._qemu_log()}\n{self.seen()}"
+            )
+        if line := self.console.fatal(self.started_at):
+            raise ImageFailed(f"the machine {self.name!r} is dead: {line}\n{self.seen()}")
+
+    def seen(self, lines: int = 25) -> str:
+        """The end of the console, for error messages."""
+        return f"the end of {self.name}'s console:\n{self.console.tail(lines, self.started_at) or '(nothing)'}"
+
+    # Snapshots
+
+    def snapshot(self, label: str, *, resume: bool = True, timeout: float = 120) -> Snapshot:
+        """Freeze the machine as it runs.
+
+        QEMU writes its state and ends; with ``resume``, a new one goes on from there.
+
+        :param timeout: seconds for writing the memory.
+        :raises HarnessFailed: QEMU could not write its state.
+        """
+        self._before_freeze()
+        folder = self.testbed.folder / f"snapshot-{label}"
+        folder.mkdir()
+        self.qmp.execute("stop")
+        # Bytes/s; the default of 128 MiB/s is meant for networks.
+        self.qmp.execute("migrate-set-parameters", max_bandwidth=2**40)
+        self.qmp.execute("migrate", uri=f"exec:cat > {shlex.quote(str(folder / _STATE))}")
+
+        def written() -> bool:
+            progress = self.qmp.execute("query-migrate")
+            if progress["status"] == "failed":
+                raise HarnessFailed(f"the state of {self.name!r} could not be written: {progress.get('error-desc')}")
+            return bool(progress["status"] == "completed")
+
+        wait_until(f"the state of {self.name}", written, timeout=timeout, interval=0.05, error=HarnessFailed)
+        self.kill()
+        files = [command.DISK, *(command.volume_file(volume.name) for volume in self.hardware.volumes)]
+        if self.hardware.firmware == "uefi":
+            files.append(command.VARS)
+        for name in files:
+            (self.folder / name).rename(folder / name)
+        for name in self.attachments.drives:
+            shutil.copyfile(self.folder / name, folder / name)
+        frozen = Snapshot(folder, self.name, self.image, self.hardware, self.attachments, tuple(files))
+        if resume:
+            self.restore(frozen)
+        return frozen
+
+    def restore(self, snapshot: Snapshot, *, timeout: float = 60) -> None:
+        """Go back to a snapshot, of this machine or of one with the same hardware.
+
+        :raises HarnessFailed: QEMU could not read the state.
+        """
+        self.kill()
+        for name in snapshot.files:
+            (self.folder / name).unlink(missing_ok=True)
+            if name == command.VARS:
+                shutil.copyfile(snapshot.folder / name, self.folder / name)
+            else:
+                disks.overlay(snapshot.folder / name, self.folder / name)
+        for name in snapshot.attachments.drives:
+            shutil.copyfile(snapshot.folder / name, self.folder / name)
+        self.hardware, self.attachments = snapshot.hardware, snapshot.attachments
+        self._launch(incoming=True, timeout=timeout)
+        self.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(snapshot.folder / _STATE))}")
+
+        def read() -> bool:
+            self.alive()
+            # The machine was stopped when it was frozen, and so it wakes up.
+            return bool(self.qmp.execute("query-status")["status"] == "paused")
+
+        wait_until(f"{self.name} to be restored", read, timeout=timeout, interval=0.05, error=HarnessFailed)
+        self.qmp.execute("cont")
+        self._after_restore()
+
+    def _before_freeze(self) -> None:
+        """For subclasses: let go of connections into the guest."""
+
+    def _after_restore(self) -> None:
+        """For subclasses: mend what the leap in time broke."""
+
+    # Devices
+
+    def port(self, guest: int) -> int:
+        """The port on the host's 127.0.0.1 that leads to a port of the guest.
+
+        :raises HarnessFailed: the machine is off, or that port is not forwarded.
+        """
+        if not self.ports.get(guest):
+            raise HarnessFailed(f"port {guest} of {self.name!r} is not forwarded, or the machine is off")
+        return self.ports[guest]
+
+    def set_link(self, up: bool, nic: int = 0) -> None:
+        """Plug or unplug a network cable."""
+        self.qmp.execute("set_link", name=f"nic{nic}", up=up)
+
+    @property
+    def shaper(self) -> Lan:
+        """What the first NIC goes through, to delay, lose or cut; for hardware with ``shaped``."""
+        if self._shaper is None:
+            raise HarnessFailed(f"the machine {self.name!r} has no shaped NIC, or is off")
+        return self._shaper
+
+    def screenshot(self, file: Path) -> Path:
+        """Write what the graphics adapter shows, as PNG.
+
+        :raises HarnessFailed: the machine is off or has no graphics adapter.
+        """
+        self.qmp.execute("screendump", filename=str(file.resolve()), format="png")
+        return file
+
+    def send_console(self, text: str) -> None:
+        """Type on the serial console."""
+        self.console.send(text)
+
+    def send_keys(self, *keys: str) -> None:
+        """Press keys together on the keyboard, by QEMU's names: ``send_keys("ctrl", "alt", "delete")``."""
+        self.qmp.execute("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
+
+    # Waiting
+
+    def wait_until(self, what: str, check: Callable[[], object], timeout: float, interval: float = 0.25) -> None:
+        """Wait for anything; fails at once when the guest is dead.
+
+        :raises ImageFailed: the guest is dead, or the time is over.
+        """
+        wait_until(what, check, timeout=timeout, interval=interval, alive=self.alive, seen=self.seen)
+
+    def wait_for_console(
+        self, pattern: str | re.Pattern[str], timeout: float, since: int | None = None
+    ) -> re.Match[str]:
+        """Wait for a match on the console, by default since the machine was started.
+
+        :raises ImageFailed: the guest is dead, or the time is over.
+        """
+        start = self.started_at if since is None else since
+        text = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+        # `alive` would hide a match that is on the same page as a panic that is waited for.
+        return wait_until(
+            f"/{text}/ on the console of {self.name}",
+            lambda: self.console.search(pattern, start),
+            timeout=timeout, interval=0.1, seen=self.seen,
+            alive=lambda: None if self.console.search(pattern, start) else self.alive(),
+        )  # fmt: skip
+
+    # Within
+
+    def _make_files(self) -> None:
+        if not (self.folder / command.DISK).exists():
+            disks.overlay(self.image, self.folder / command.DISK, self.hardware.disk_size_gb)
+        for volume in self.hardware.volumes:
+            if not (self.folder / command.volume_file(volume.name)).exists():
+                disks.blank(self.folder / command.volume_file(volume.name), volume.size_gb)
+        if self.hardware.firmware == "uefi" and not (self.folder / command.VARS).exists():
+            shutil.copyfile(OVMF_VARS, self.folder / command.VARS)
+
+    def _launch(self, *, incoming: bool, timeout: float) -> None:
+        if free_memory_mb() < self.hardware.memory_mb + RESERVE_MB:
+            raise HarnessFailed(
+                f"{self.name!r} wants {self.hardware.memory_mb} MiB of memory, the host has {free_memory_mb()} MiB left"
+            )
+        try:
+            self._try_launch(self.ports, incoming, timeout)
+        except _PortTaken:
+            # Ports of an earlier start of this machine, which somebody took meanwhile; those that the user chose stay.
+            fresh = {guest: self.hardware.forwards[guest] for guest in self.ports}
+            if fresh == self.ports:
+                raise
+            log.info("%s: a forwarded port was taken, choosing others", self.name)
+            self._try_launch(fresh, incoming, timeout)
+        listening = forwarded(self.qmp.human("info usernet"))
+        self.ports = {guest: listening[guest] for guest in self.ports}
+
+    def _try_launch(self, ports: Mapping[int, int], incoming: bool, timeout: float) -> None:
+        for name in (command.MONITOR, command.AGENT):
+            (self.folder / name).unlink(missing_ok=True)
+        self.console.prepare()
+        self._connect_lans()
+        argv = command.command(self.name, self.hardware, self.accelerator, self.attachments, ports, incoming=incoming)
+        output = self.folder / "qemu.log"
+        output.write_text(shlex.join(argv) + "\n")
+        self.started_at = self.console.size()
+        process = self._process = self.testbed.spawn(argv, cwd=self.folder, output=output)
+        deadline = time.monotonic() + scaled(timeout)
+        while True:
+            if process.poll() is not None:
+                self._gone()
+                text = self._qemu_log()
+                kind = _PortTaken if "Could not set up host forwarding" in text else HarnessFailed
+                raise kind(f"QEMU did not start {self.name!r} (exit code {process.returncode}):\n{text}")
+            with contextlib.suppress(HarnessFailed):
+                if (self.folder / command.MONITOR).exists():
+                    self._qmp = QmpClient(self.folder / command.MONITOR, self.name)
+                    return
+            if time.monotonic() > deadline:
+                self.kill()
+                raise HarnessFailed(f"QEMU did not start {self.name!r} within {timeout:.0f} s:\n{self._qemu_log()}")
+            time.sleep(0.02)
+
+    def _connect_lans(self) -> None:
+        for number, name in enumerate(self.hardware.lans, start=1):
+            self.testbed_lan(name).attach(self.folder, f"net{number}", self.name)
+        if self.hardware.shaped:
+            if self._shaper is None:
+                self._shaper = Lan(f"{self.name}-nat")
+                self.testbed.on_close(self._shaper.close)
+            self._shaper.attach(self.folder, "net0", self.name)
+            self._shaper.attach(self.folder, "natlink", "nat")
+
+    def testbed_lan(self, name: str) -> Lan:
+        """The private network of that name in this testbed, made when it is first asked for."""
+        return self.testbed.shared(f"lan/{name}", lambda: Lan(name), Lan.close)
+
+    def _qemu_log(self, lines: int = 15) -> str:
+        path = self.folder / "qemu.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[1:][-lines:]) if path.exists() else ""
+
+    def _gone(self) -> None:
+        self._process = None
+        if self._qmp is not None:
+            self._qmp.close()
+            self._qmp = None
+
+
+class _PortTaken(HarnessFailed):
+    """A host port of a forward is in use."""
+
+
+def forwarded(usernet: str) -> dict[int, int]:
+    """Guest ports and their host ports, from the human monitor's ``info usernet``."""
+    # TCP[HOST_FORWARD]  12       127.0.0.1 40931       10.0.2.15    22     0     0
+    line = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+(\d+)")
+    return {int(guest): int(host) for host, guest in line.findall(usernet)}
