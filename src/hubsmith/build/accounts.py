@@ -22,7 +22,9 @@ def make(scratch: Path, current: Mapping[str, bytes], sysusers: Mapping[str, byt
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     if sysusers:
-        subprocess.run(["systemd-sysusers", f"--root={scratch}", *sorted(Path(path).name for path in sysusers)], check=True)
+        subprocess.run(
+            ["systemd-sysusers", f"--root={scratch}", *sorted(Path(path).name for path in sysusers)], check=True
+        )
     made = {path: (scratch / path).read_bytes() for path in FILES}
     day = str(epoch // 86400).encode()
     lines = [line.split(b":") for line in made["etc/shadow"].splitlines()]

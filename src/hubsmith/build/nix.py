@@ -1,4 +1,4 @@
-"""The Nix backend, seen from the build machine: start a build, show its stages, put its result into the output folder."""
+"""The Nix backend, seen from the build machine: start a build, show its stages, copy its result out."""
 
 from __future__ import annotations
 
@@ -56,7 +56,12 @@ def nix_environment() -> dict[str, str]:
 
     Root on a fresh `nix-bin` has no build users; a multi-user installation keeps its own.
     """
-    lines = ["experimental-features = nix-command flakes", "substituters =", "sandbox = true", "sandbox-fallback = false"]
+    lines = [
+        "experimental-features = nix-command flakes",
+        "substituters =",
+        "sandbox = true",
+        "sandbox-fallback = false",
+    ]
     if os.geteuid() == 0 and not any(group.gr_name == "nixbld" and group.gr_mem for group in grp.getgrall()):
         lines.append("build-users-group =")
     return {"NIX_CONFIG": "\n".join(lines)}
@@ -90,7 +95,8 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
         store_path, stages = _watch(image, command)
     target = out or root / "out" / image
     _copy_out(Path(store_path), target)
-    sums = dict(reversed(line.split("  ", 1)) for line in (target / "SHA256SUMS").read_text().splitlines())
+    lines = [line.split("  ", 1) for line in (target / "SHA256SUMS").read_text().splitlines()]
+    sums = {name: checksum for checksum, name in lines}
     return Built(
         image, target, store_path, sums[f"{image}.qcow2"], time.monotonic() - began, stages,
         any(choice.refreshed for choice in choices.values()),
@@ -117,7 +123,9 @@ def _forget(root: Path, image: str, arguments: list[str]) -> None:
     (root / "out" / ".roots" / image).unlink(missing_ok=True)
     derivation = run(["nix-instantiate", *arguments, "--attr", image], env=nix_environment()).stdout.split()[-1]
     needed = run(["nix-store", "--query", "--requisites", derivation]).stdout.split()
-    outputs = run(["nix-store", "--query", "--outputs", *(path for path in needed if path.endswith(".drv"))]).stdout.split()
+    outputs = run(
+        ["nix-store", "--query", "--outputs", *(path for path in needed if path.endswith(".drv"))]
+    ).stdout.split()
     mine = sorted({path for path in outputs if re.search(rf"-({re.escape(image)}-[a-z0-9-]+|hubsmith-tools)$", path)})
     valid = [path for path in mine if path not in nixstore.invalid(mine)]
     if valid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-#: Dropped with everything below: what a machine makes for itself, what only the build needed, and caches that carry times.
+#: Dropped with everything below: what a machine makes for itself, what only the build needed, caches that carry times.
 DROPPED = re.compile(
     r"""(?x)
     ( dev/.+ | proc/.+ | sys/.+ | run/.+ | tmp/.+ | boot/.+ | initrd\.img.* | vmlinuz.*
@@ -13,7 +13,8 @@ DROPPED = re.compile(
     | etc/ssl/private/ssl-cert-snakeoil\.key | etc/ssl/certs/ssl-cert-snakeoil\.pem
     | etc/cron\..* | etc/update-motd\.d/.+
     | var/cache/.+ | var/log/.+ | var/tmp/.+ | var/backups/.+ | var/lib/dbus/machine-id
-    | var/lib/apt/.+ | var/lib/dpkg/(available | lock.* | .*-old | triggers/Lock) | var/lib/systemd/(random-seed | credential\.secret)
+    | var/lib/apt/.+ | var/lib/dpkg/(available | lock.* | .*-old | triggers/Lock)
+    | var/lib/systemd/(random-seed | credential\.secret)
     | var/lib/ucf/.* | var/lib/dhcp/.* | usr/share/i18n/.+ | usr/share/python3/.*\.pyc
     | usr/lib/x86_64-linux-gnu/libfakeroot(/.*)?
     )

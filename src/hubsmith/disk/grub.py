@@ -40,8 +40,8 @@ def core_image(out: Path, scratch: Path) -> None:
     subprocess.run(
         [
             "grub-mkimage", "--format=i386-pc", f"--directory={MODULES}", "--prefix=/grub", f"--config={config}",
-            f"--output={out}", "biosdisk", "part_gpt", "fat", "search", "search_fs_file", "configfile", "normal", "linux",
-            "echo", "serial", "terminal", "boot",
+            f"--output={out}", "biosdisk", "part_gpt", "fat", "search", "search_fs_file", "configfile", "normal",
+            "linux", "echo", "serial", "terminal", "boot",
         ],
         check=True,
     )  # fmt: skip

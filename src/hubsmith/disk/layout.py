@@ -15,7 +15,9 @@ def _definition(comment: str, **keys: str) -> str:
 def _fixed(comment: str, kind: str, label: str, size_mb: int) -> str:
     # Both bounds, or systemd-repart would grow a partition that is there into the free space of the disk; no weight,
     # or it would count among those that share the free space.
-    return _definition(comment, Type=kind, Label=label, SizeMinBytes=f"{size_mb}M", SizeMaxBytes=f"{size_mb}M", Weight="0")
+    return _definition(
+        comment, Type=kind, Label=label, SizeMinBytes=f"{size_mb}M", SizeMaxBytes=f"{size_mb}M", Weight="0"
+    )
 
 
 def repart_d(disk: Mapping[str, int]) -> dict[str, str]:
@@ -40,7 +42,8 @@ def repart_d(disk: Mapping[str, int]) -> dict[str, str]:
             SizeMinBytes="2G", SizeMaxBytes="64G", Weight="333",
         ),
         "50-homes.conf": _definition(
-            "/home, with project quotas.", Type="linux-generic", Label="homes", Format="xfs", SizeMinBytes="2G", Weight="667",
+            "/home, with project quotas.", Type="linux-generic", Label="homes", Format="xfs", SizeMinBytes="2G",
+            Weight="667",
         ),
     }  # fmt: skip
 

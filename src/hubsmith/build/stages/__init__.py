@@ -1,1 +1,1 @@
-"""The stages of a build. Each runs alone inside the sandbox, as `python3 STAGE.py SPECIFICATION`, and writes ``$out``."""
+"""The stages of a build. Each runs alone inside the sandbox, as `python3 STAGE.py SPECIFICATION`, and writes `$out`."""

@@ -18,7 +18,8 @@ def main() -> None:
     out.mkdir()
     # Clusters are written in order (no -W), so the same disk gives the same file.
     subprocess.run(
-        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-m", "4", "-o", "compression_type=zstd,lazy_refcounts=off",
+        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-m", "4",
+         "-o", "compression_type=zstd,lazy_refcounts=off",
          Path(spec["disk"]) / "disk.raw", out / f"{name}.qcow2"],
         check=True,
     )  # fmt: skip

@@ -19,7 +19,8 @@ def unpack(tar: Path) -> None:
     """Unpack the packages; everything in an initrd belongs to root, so one uid is enough."""
     ROOT.mkdir()
     subprocess.run(
-        ["tar", "--extract", f"--file={tar}", f"--directory={ROOT}", "--no-same-owner", "--no-same-permissions", "--exclude=./dev/*", "--exclude=./proc/*"],
+        ["tar", "--extract", f"--file={tar}", f"--directory={ROOT}", "--no-same-owner",
+         "--no-same-permissions", "--exclude=./dev/*", "--exclude=./proc/*"],
         check=True,
     )  # fmt: skip
     for name in ("dev", "proc"):
@@ -39,8 +40,8 @@ def make(dracut: Path, out: Path) -> None:
     for path in (ROOT / "usr/lib/dracut/modules.d/90hubsmith").iterdir():
         path.chmod(0o644 if path.suffix in (".service", ".conf") else 0o755)
     subprocess.run(
-        ["chroot", ROOT, "dracut", "--conf", "/tmp/dracut.conf", "--confdir", "/tmp/no-more", "--tmpdir", "/tmp", "--force",
-         "--kver", version, "/tmp/initrd"],
+        ["chroot", ROOT, "dracut", "--conf", "/tmp/dracut.conf", "--confdir", "/tmp/no-more", "--tmpdir", "/tmp",
+         "--force", "--kver", version, "/tmp/initrd"],
         check=True, env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
     )  # fmt: skip
     out.mkdir()

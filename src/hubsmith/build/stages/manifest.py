@@ -19,7 +19,10 @@ def main() -> None:
     (tree / "modules").symlink_to(spec["modules"])
     with Path(os.environ["out"]).open("wb") as out:
         subprocess.run(
-            [sys.executable, "-m", "hubsmith.plan", "--root", tree, *(["--refreshed"] if spec["refreshed"] else []), spec["image"]],
+            [
+                sys.executable, "-m", "hubsmith.plan", "--root", tree,
+                *(["--refreshed"] if spec["refreshed"] else []), spec["image"],
+            ],
             stdout=out, check=True,
         )  # fmt: skip
 

@@ -24,7 +24,12 @@ def flat_repository(folder: Path, debs: list[dict[str, str]], suite: str) -> Non
     for deb in debs:
         (folder / deb["file"]).symlink_to(deb["store"])
     with (folder / "Packages").open("wb") as index:
-        subprocess.run(["apt-ftparchive", "--md5=no", "--sha1=no", "--sha512=no", "packages", "."], cwd=folder, stdout=index, check=True)
+        subprocess.run(
+            ["apt-ftparchive", "--md5=no", "--sha1=no", "--sha512=no", "packages", "."],
+            cwd=folder,
+            stdout=index,
+            check=True,
+        )
     release = subprocess.run(
         ["apt-ftparchive", "-o", f"APT::FTPArchive::Release::Suite={suite}", "release", "."],
         cwd=folder, capture_output=True, check=True,

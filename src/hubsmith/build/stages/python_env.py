@@ -44,8 +44,9 @@ def pack(env: str, out: Path) -> None:
     """One tar with sorted names, root's ownership and a clamped time."""
     subprocess.run(
         [
-            "tar", "--create", f"--file={out}", "--directory=/", "--sort=name", "--owner=0", "--group=0", "--numeric-owner",
-            f"--mtime=@{os.environ['SOURCE_DATE_EPOCH']}", "--format=pax", "--pax-option=delete=atime,delete=ctime",
+            "tar", "--create", f"--file={out}", "--directory=/", "--sort=name", "--owner=0", "--group=0",
+            "--numeric-owner", f"--mtime=@{os.environ['SOURCE_DATE_EPOCH']}", "--format=pax",
+            "--pax-option=delete=atime,delete=ctime",
             f"opt/{env}",
         ],
         check=True,

@@ -42,7 +42,9 @@ def module_files(manifest: dict[str, Any], modules: Path, uid: dict[str, int], g
         for kind, table in (("owner", uid), ("group", gid)):
             if file[kind] not in table:
                 raise SystemExit(f"modules/{file['module']}: /{path} belongs to the unknown {kind} {file[kind]}")
-        found.append(Addition(path, int(file["mode"], 8), source.read_bytes(), uid=uid[file["owner"]], gid=gid[file["group"]]))
+        found.append(
+            Addition(path, int(file["mode"], 8), source.read_bytes(), uid=uid[file["owner"]], gid=gid[file["group"]])
+        )
     return found
 
 
@@ -83,10 +85,15 @@ def own_files(manifest: dict[str, Any], manifest_text: bytes) -> list[Addition]:
     return found
 
 
-def unit_links(manifest: dict[str, Any], early: dict[str, tuple[str | None, bytes]], files: list[Addition]) -> list[Addition]:
+def unit_links(
+    manifest: dict[str, Any], early: dict[str, tuple[str | None, bytes]], files: list[Addition]
+) -> list[Addition]:
     """Links that enable and mask the units that the manifest names."""
-    texts = {Path(path).name: (path, content.decode()) for path, (link, content) in early.items()
-             if path.startswith(UNIT_FOLDERS[0]) and link is None and "/" not in path.removeprefix(UNIT_FOLDERS[0])}  # fmt: skip
+    texts = {
+        Path(path).name: (path, content.decode())
+        for path, (link, content) in early.items()
+        if path.startswith(UNIT_FOLDERS[0]) and link is None and "/" not in path.removeprefix(UNIT_FOLDERS[0])
+    }
     for file in files:
         if file.path.startswith(UNIT_FOLDERS[0]) and file.content is not None:
             texts[Path(file.path).name] = (file.path, file.content.decode())
@@ -104,7 +111,10 @@ def main() -> None:
     out = Path(os.environ["out"])
     out.mkdir()
 
-    early = {path: (member.linkname if member.issym() else None, content) for path, member, content in read(packages, wanted_early)}
+    early = {
+        path: (member.linkname if member.issym() else None, content)
+        for path, member, content in read(packages, wanted_early)
+    }
     sysusers = {
         file["path"].lstrip("/"): (modules / file["module"] / "files" / file["path"].lstrip("/")).read_bytes()
         for file in manifest["files"] if file["path"].startswith("/usr/lib/sysusers.d/")
@@ -114,10 +124,15 @@ def main() -> None:
     files = module_files(manifest, modules, uid, gid)
 
     off = {*manifest["units"]["disable"], *manifest["units"]["mask"]}
-    disabled = {path for path, (link, _) in early.items() if path.startswith(UNIT_FOLDERS[1]) and link and Path(path).name in off}
+    disabled = {
+        path
+        for path, (link, _) in early.items()
+        if path.startswith(UNIT_FOLDERS[1]) and link and Path(path).name in off
+    }
     tree = Tree(epoch, lambda path: None if path in disabled else rules.place(path))
-    tree.add(*(Addition(path, accounts.SHADOW_MODE.get(path, 0o644), content, gid=gid["shadow"] if path in accounts.SHADOW_MODE else 0)
-               for path, content in tables.items()))  # fmt: skip
+    for path, content in tables.items():
+        group = gid["shadow"] if path in accounts.SHADOW_MODE else 0
+        tree.add(Addition(path, accounts.SHADOW_MODE.get(path, 0o644), content, gid=group))
     folders = [
         Addition(folder["path"].lstrip("/"), int(folder["mode"], 8), uid=uid[folder["owner"]], gid=gid[folder["group"]])
         for folder in manifest["directories"]
@@ -129,7 +144,8 @@ def main() -> None:
     erofs = subprocess.Popen(
         [
             "mkfs.erofs", "--quiet", "-zlz4hc,9", "-C65536", "--workers=2", "--tar=f",
-            f"-T{epoch}", "--mkfs-time", f"-U{uuid.uuid5(uuid.NAMESPACE_URL, hashlib.sha256(text).hexdigest())}", out / "root.erofs",
+            f"-T{epoch}", "--mkfs-time", f"-U{uuid.uuid5(uuid.NAMESPACE_URL, hashlib.sha256(text).hexdigest())}",
+            out / "root.erofs",
         ],
         stdin=subprocess.PIPE,
     )  # fmt: skip
