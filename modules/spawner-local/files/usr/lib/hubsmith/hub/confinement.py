@@ -1,0 +1,127 @@
+"""What a user's notebook server may see, use and hear about itself."""
+
+from __future__ import annotations
+
+import json
+import pwd
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup/hubsmith.slice/hubsmith-users.slice")
+USAGE = Path("/run/hubsmith/usage")
+MIB = 1024**2
+
+#: Each user's server has a port of its own, which systemd keeps others from binding: a process that takes the place of
+#: a server that has just ended would receive its owner's cookies. Below the kernel's ephemeral ports (32768…).
+FIRST_PORT, LAST_PORT = 20_000, 29_999
+#: The first uid of the users' accounts.
+FIRST_UID = 2000
+#: Where a server keeps its sockets: each sees its own there. (The path of a kernel's socket must stay below 108 bytes.)
+RUNTIME = "/run/notebook"
+#: Its own and new for each server; what is in them counts as its memory.
+OWN_TMPFS = ("/dev/shm", "/tmp", "/var/tmp")
+#: What a server with one Python kernel was seen to take (JupyterLab 4.6, ipykernel 7), rounded up.
+NEEDED = 160 * MIB
+#: The share of the quota from which on people are told.
+NEAR, FULL = 0.9, 0.995
+
+
+def port_of(uid: int) -> int:
+    """The port of a user's server."""
+    return FIRST_PORT + (uid - FIRST_UID) % (LAST_PORT - FIRST_PORT + 1)
+
+
+def home_usage(name: str, folder: Path = USAGE) -> str | None:
+    """A sentence for somebody whose home is nearly full; None when there is no need for it."""
+    try:
+        usage = json.loads((folder / f"{name}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    shares = ((usage["used"], usage["limit"]), (usage["files"], usage["files_limit"]))
+    share = max((used / limit for used, limit in shares if limit), default=0.0)
+    if share < NEAR:
+        return None
+    amount = f"{usage['used'] / MIB:.0f} of {usage['limit'] / MIB:.0f} MiB, {usage['files']} files"
+    if share >= FULL:
+        return f"Your home is full ({amount}): nothing can be saved. Delete what you do not need."
+    return f"Your home is nearly full ({amount}): delete what you do not need."
+
+
+def memory_left(cgroup: Path = CGROUP) -> int | None:
+    """Bytes that the servers together may still take; None when nothing limits them.
+
+    A server counts with what it holds, but at least with what it needs: one that has just been started holds nothing
+    yet. Files in the page cache do not count, since the kernel drops them when it must.
+    """
+    try:
+        limit = (cgroup / "memory.max").read_text().strip()
+    except FileNotFoundError:  # the slice starts with the first server
+        return None
+    if limit == "max":
+        return None
+    taken = 0
+    for server in cgroup.glob("*.service/memory.stat"):
+        try:
+            stat = dict(line.split() for line in server.read_text().splitlines())
+        except OSError:  # it has just ended
+            continue
+        taken += max(NEEDED, sum(int(stat[key]) for key in ("anon", "shmem", "kernel")))
+    return int(limit) - taken
+
+
+def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) -> dict[str, str]:
+    """The properties of a server's unit (systemd.exec(5), systemd.resource-control(5)).
+
+    :param memory: the limit in bytes.
+    :param admin: whether the user may write to the shared folder.
+    """
+    name, home, shared = account.pw_name, account.pw_dir, "-/home/shared"
+    properties = {
+        "Description": f"Notebook server of {name}",
+        # A server that failed is told by the hub; its journal stays.
+        "CollectMode": "inactive-or-failed",
+        "KillMode": "mixed",
+        "TimeoutStopSec": "20",
+        # Where the base class puts the environment of the unit; of no use to the server, that could fill /run.
+        "RuntimeDirectory": f"jupyter/{name}",
+        "MemorySwapMax": "0",
+        "TasksMax": "1024",
+        "LimitCORE": "0",
+        "OOMScoreAdjust": "200",
+        # What it sees of the file system.
+        "ProtectSystem": "strict",
+        "ProtectHome": "tmpfs",
+        "BindPaths": f"{home} {shared}" if admin else home,
+        "PrivateDevices": "yes",
+        "PrivateIPC": "yes",
+        "TemporaryFileSystem": "".join(f"{path}:rw,nosuid,nodev,mode=1777 " for path in OWN_TMPFS)
+        + f"{RUNTIME}:rw,nosuid,nodev,noexec,size=16M,mode=0700,uid={account.pw_uid},gid={account.pw_gid}",
+        "InaccessiblePaths": "-/boot -/efi -/etc/hubsmith -/etc/letsencrypt -/etc/ssh "
+        "-/run/configurable-http-proxy -/run/dbus -/run/jupyter -/var/lib/hubsmith -/var/lib/jupyterhub -/var/log",
+        # What it sees of others, and what it can do to the kernel.
+        "ProtectProc": "invisible",
+        "ProtectClock": "yes",
+        "ProtectControlGroups": "yes",
+        "ProtectHostname": "yes",
+        "ProtectKernelLogs": "yes",
+        "ProtectKernelModules": "yes",
+        "ProtectKernelTunables": "yes",
+        "CapabilityBoundingSet": "",
+        "LockPersonality": "yes",
+        "RestrictNamespaces": "yes",
+        "RestrictRealtime": "yes",
+        "RestrictSUIDSGID": "yes",
+        "SystemCallArchitectures": "native",
+        "SystemCallFilter": "~@clock @cpu-emulation @module @mount @obsolete @raw-io @reboot @swap",
+        "SystemCallErrorNumber": "EPERM",
+        # The network.
+        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+        "IPAddressDeny": "169.254.169.254 fd00:ec2::254",
+        "SocketBindAllow": f"tcp:{port_of(account.pw_uid)}",
+        "SocketBindDeny": f"tcp:{FIRST_PORT}-{LAST_PORT}",
+    }
+    if memory:
+        # The kernel slows a server down and takes back caches before it must kill a process of it.
+        properties["MemoryHigh"] = str(int(memory * 0.95))
+    if not admin:
+        properties["BindReadOnlyPaths"] = shared
+    return properties

@@ -1,0 +1,166 @@
+"""What the modules of the hub make of the settings; that it runs is proven in virtual machines."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubsmith.guest.apply import apply
+from hubsmith.guest.layout import Layout
+
+MODULES = Path(__file__).parents[2] / "modules"
+TOPICS = ("jupyterhub", "letsencrypt", "nginx", "notebook", "spawner-local")
+MIB = 1024**2
+HASH = "$6$abcdefgh$" + "a" * 86
+SETTINGS = f"""
+[hub]
+domain = "hub.example.org"
+admins = ["alice"]
+announcement = 'Closed on <Friday> & "Saturday"'
+upload_limit = "200M"
+[spawner]
+memory = "2G"
+cpu = 1.5
+[idle]
+cull_after = "2h"
+kernels_after = "30m"
+[[users]]
+name = "alice"
+password_hash = "{HASH}"
+[[users]]
+name = "bob"
+password_hash = "{HASH}"
+"""
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A machine of files with our modules, without hooks."""
+    layout = Layout(tmp_path / "root")
+    for folder in (layout.settings.parent, layout.modules, layout.hooks, layout.checks):
+        folder.mkdir(parents=True)
+    for topic in TOPICS:
+        (layout.modules / topic).symlink_to(MODULES / topic)
+    return layout
+
+
+def rendered(layout: Layout, settings: str = SETTINGS) -> Layout:
+    layout.settings.write_text(settings)
+    result = apply(layout)
+    assert result.state == "good", result.reasons
+    return layout
+
+
+def load(layout: Layout, path: str) -> Any:
+    return json.loads(layout.at(path).read_text())
+
+
+def test_the_hub_learns_who_may_come_in_and_its_own_secrets(layout: Layout) -> None:
+    found = load(rendered(layout), "/run/hubsmith/jupyterhub.json")
+    assert (found["users"], found["admins"]) == (["alice", "bob"], ["alice"])
+    assert found["announcement"] == 'Closed on <Friday> & "Saturday"'
+    made = load(layout, "/var/lib/hubsmith/secrets.json")
+    for name in ("cookie_secret", "proxy_token", "culler_token", "metrics_token"):
+        assert found[name] == made[name]
+    assert f"={made['proxy_token']}\n" in layout.at("/run/hubsmith/proxy.env").read_text()
+    assert f"={made['culler_token']}\n" in layout.at("/run/hubsmith/idle-culler.env").read_text()
+
+
+def test_no_password_hash_leaves_the_settings(layout: Layout) -> None:
+    rendered(layout)
+    for file in layout.run.rglob("*"):
+        assert not file.is_file() or HASH not in file.read_text(), file
+
+
+@pytest.mark.parametrize("name", ["jupyterhub.json", "proxy.env", "idle-culler.env", "tls.json", "spawner-local.json"])
+def test_what_holds_secrets_is_roots_alone(layout: Layout, name: str) -> None:
+    assert stat.S_IMODE((rendered(layout).run / name).stat().st_mode) == 0o600
+
+
+def test_limits_and_times_arrive_in_their_units(layout: Layout) -> None:
+    rendered(layout)
+    spawner = load(layout, "/run/hubsmith/spawner-local.json")
+    assert (spawner["memory"], spawner["cpu"], spawner["start_timeout"]) == (2048 * MIB, 1.5, 120)
+    assert "CULL_AFTER=7200\nCULL_EVERY=300\n" in layout.at("/run/hubsmith/idle-culler.env").read_text()
+    server = load(layout, "/run/hubsmith/jupyter/jupyter_server_config.json")
+    assert server["MappingKernelManager"]["cull_idle_timeout"] == 1800
+    assert f"client_max_body_size {200 * MIB};" in layout.at("/run/hubsmith/nginx/site.conf").read_text()
+
+
+def test_a_hub_without_a_domain_has_none_anywhere(layout: Layout) -> None:
+    rendered(layout, SETTINGS.replace('domain = "hub.example.org"\n', ""))
+    assert load(layout, "/run/hubsmith/tls.json")["domain"] is None
+    assert load(layout, "/run/hubsmith/jupyterhub.json")["domain"] is None
+
+
+def test_refused_settings_leave_only_the_status_page(layout: Layout) -> None:
+    rendered(layout)
+    layout.settings.write_text("[hub]\nadmin = 1\n")
+    assert apply(layout).state == "refused"
+    site = layout.at("/run/hubsmith/nginx/site.conf").read_text()
+    assert "proxy.conf" not in site
+    assert "return 503;" in site
+    left = {str(file.relative_to(layout.run)) for file in layout.run.rglob("*") if file.is_file()}
+    assert left <= {"apply.json", "apply.lock", "nginx/site.conf"}
+
+
+def test_a_change_of_one_table_touches_only_its_readers(layout: Layout) -> None:
+    rendered(layout)
+    layout.settings.write_text(SETTINGS.replace('kernels_after = "30m"', 'kernels_after = "1h"'))
+    assert apply(layout).changed == ("/run/hubsmith/jupyter/jupyter_server_config.json",)
+
+
+def test_every_brace_of_nginx_is_closed_and_every_include_is_there() -> None:
+    root = MODULES / "nginx" / "files"
+    files = [*root.rglob("*.conf"), *(MODULES / "nginx" / "templates").glob("*.j2")]
+    for file in files:
+        text = re.sub(r"#.*|\{[{%].*?[}%]\}|\"[^\"]*\"", "", file.read_text())
+        assert text.count("{") == text.count("}"), file
+        for included in re.findall(r"include (/usr/share/\S+);", text):
+            assert (root / included.lstrip("/")).is_file(), (file, included)
+
+
+def test_error_pages_need_nothing_from_elsewhere() -> None:
+    pages = list((MODULES / "nginx/files/usr/share/hubsmith/nginx/pages").glob("*.html"))
+    assert len(pages) == 4
+    for page in pages:
+        text = page.read_text()
+        assert "<!DOCTYPE html>" in text
+        assert not re.search(r"(src|href)=[\"'](?!/)|<script", text), page
+
+
+def test_units_of_the_hub_start_and_stop_with_its_target() -> None:
+    units = list((MODULES / "jupyterhub/files/usr/lib/systemd/system").glob("*.service"))
+    assert len(units) == 3
+    for unit in units:
+        text = unit.read_text()
+        assert "\nPartOf=hubsmith-hub.target\n" in text
+        assert text.endswith("[Install]\nWantedBy=hubsmith-hub.target\n")
+
+
+@pytest.mark.parametrize("environment", ["jupyterhub", "notebook"])
+def test_the_slow_import_is_really_shut_out(environment: str, tmp_path: Path) -> None:
+    """In a site folder that has the package, as in the image: the import fails, which jsonschema expects."""
+    source = MODULES / environment / "files/opt" / environment / "lib/python3.13/site-packages/hubsmith.pth"
+    (tmp_path / "hubsmith.pth").write_text(source.read_text())
+    (tmp_path / "rfc3987_syntax.py").write_text("")
+    code = (
+        f"import site; site.addsitedir({str(tmp_path)!r})\ntry: import rfc3987_syntax\nexcept ImportError: print('no')"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "no\n"
+
+
+def test_a_machine_that_is_too_small_is_told() -> None:
+    hook = MODULES / "spawner-local/files/usr/lib/hubsmith/apply.d/60-spawner-local"
+    context = json.dumps({"settings": {}, "machine": {"memory": 700 * MIB}})
+    done = subprocess.run([sys.executable, hook], input=context, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "700 MiB of memory are not enough for a hub: 832 are needed\n"
