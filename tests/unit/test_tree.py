@@ -1,0 +1,225 @@
+"""The tree as a whole: linters, and what documents say of the code.
+
+(That the settings reference and the golden manifests are current is tested in `test_settings` and `test_plan`.)
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import ipaddress
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import urllib.parse
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from hubsmith import errors
+from hubsmith.cli import VERBS
+from hubsmith.lock.machine import debian_mirrors, pip_config
+from hubsmith.run import run
+
+ROOT = Path(__file__).parents[2]
+#: Longer files are hard to read in one sitting.
+MOST_LINES = 500
+#: Files that may be longer, and why.
+LONG = {
+    "images/*.lock.json": "written by `hubsmith lock`: one entry per package",
+    "nix/tools.lock.json": "written by `hubsmith lock`: one entry per package",
+}
+#: Shell fragments whose variables come from outside: from the derivation (Nix), or from the caller (dracut).
+VARIABLES_FROM_OUTSIDE = ("nix/*.sh", "*/module-setup.sh")
+
+
+def tracked() -> list[Path]:
+    """The regular files that git knows, sorted; links (some point into the image) and deleted files left out."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    paths = [ROOT / name for name in names.split("\0") if name]
+    return sorted(path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def shebang(path: Path) -> str:
+    """The first line, when it names an interpreter."""
+    with path.open("rb") as file:
+        line = file.readline(200)
+    return line.decode(errors="replace") if line.startswith(b"#!") else ""
+
+
+def judge(*argv: str | Path) -> None:
+    """Run a linter in the tree; what it says is the failure."""
+    assert shutil.which(argv[0]) or Path(argv[0]).exists(), f"{argv[0]} is not installed: scripts/setup"
+    done = subprocess.run([str(word) for word in argv], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"{done.stdout}{done.stderr}".strip(), pytrace=False)
+
+
+def tool(name: str) -> Path:
+    """A program of the environment that runs the tests."""
+    return Path(sys.executable).with_name(name)
+
+
+# --- linters
+
+
+def test_the_linters_are_the_pinned_ones() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(word.split("==") for word in project["optional-dependencies"]["dev"] if "==" in word)
+    assert pins.keys() >= {"ruff", "mypy"}
+    assert {name: importlib.metadata.version(name) for name in pins} == pins, "mend: scripts/setup"
+
+
+def python_scripts() -> list[Path]:
+    """Python programs without the suffix, which ruff does not find by itself."""
+    return [path for path in tracked() if path.suffix != ".py" and "python" in shebang(path)]
+
+
+def test_ruff_check() -> None:
+    judge(tool("ruff"), "check", "--quiet", ".", *python_scripts())
+
+
+def test_ruff_format() -> None:
+    judge(tool("ruff"), "format", "--check", "--quiet", "--diff", ".", *python_scripts())
+
+
+def test_mypy() -> None:
+    judge(tool("mypy"), "--no-error-summary")
+
+
+def test_shellcheck() -> None:
+    found = [path for path in tracked() if path.suffix == ".sh" or re.match(r"#!\S*/(env )?(ba)?sh\b", shebang(path))]
+    names = {name_of(path) for path in found}
+    assert {"nix/enter.sh", "modules/boot/dracut/90hubsmith/hubsmith-state"} <= names, "scripts are not found any more"
+    for path in found:
+        shell = [] if shebang(path) else ["--shell=sh"]
+        outside = any(fnmatch(name_of(path), pattern) for pattern in VARIABLES_FROM_OUTSIDE)
+        judge("shellcheck", *shell, *(["--exclude=SC2154"] if outside else []), path)
+
+
+def test_nix_parses() -> None:
+    found = [path for path in tracked() if path.suffix == ".nix"]
+    assert ROOT / "flake.nix" in found
+    judge("nix-instantiate", "--parse", *found)
+
+
+def test_files_are_short() -> None:
+    long = {}
+    for path in tracked():
+        lines = path.read_bytes().count(b"\n")
+        if lines > MOST_LINES and not any(fnmatch(name_of(path), pattern) for pattern in LONG):
+            long[name_of(path)] = lines
+    assert not long, f"longer than {MOST_LINES} lines: divide them, or add them to LONG with the reason"
+
+
+def registries() -> set[str]:
+    """The hosts of the package archives that this machine's clients use: as they are set, and by their own defaults."""
+    defaults = "from pip._internal.models.index import PyPI as p; print(p.url, 'https://' + p.file_storage_domain)"
+    npm = ["npm", "config", "get", "registry", "--userconfig=/dev/null", "--globalconfig=/no-such-file"]
+    config = pip_config()
+    addresses = [
+        *run([sys.executable, "-c", defaults]).stdout.split(),
+        *run(npm, cwd=Path("/"), env={"npm_config_registry": ""}).stdout.split(),
+        *run(["npm", "config", "get", "registry"]).stdout.split(),
+        config.index_url,
+        *config.extra_index_urls,
+        *debian_mirrors().values(),
+    ]
+    hosts = {urllib.parse.urlsplit(address).hostname or "" for address in addresses}
+    return {host for host in hosts if "." in host and not _is_address(host)}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def test_no_file_names_a_registry() -> None:
+    """Where packages come from is the machine's own configuration, never ours."""
+    hosts = registries()
+    assert len(hosts) >= 3, f"the clients' registries are not found any more: {hosts}"
+    named = {
+        f"{name_of(path)}: {host}"
+        for path in tracked()
+        for content in [path.read_bytes().lower()]
+        for host in hosts
+        if host.encode() in content
+    }
+    assert not named
+
+
+# --- documents
+
+
+def documents() -> dict[str, str]:
+    """Every Markdown file of the tree."""
+    return {name_of(path): path.read_text(encoding="utf-8") for path in tracked() if path.suffix == ".md"}
+
+
+def prose(text: str) -> str:
+    """A document without its code blocks."""
+    return re.sub(r"^(```|~~~).*?^\1\s*$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ +(.+?) *#*$", prose(text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_of_documents_resolve() -> None:
+    texts, broken = documents(), []
+    assert "README.md" in texts
+    for name, text in texts.items():
+        for target in re.findall(r"\]\(<?([^)>\s]+)", prose(text)):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+            if not file.exists():
+                broken.append(f"{name}: {target}")
+            elif anchor and anchor not in anchors(file.read_text(encoding="utf-8")):
+                broken.append(f"{name}: {target} (no such heading)")
+    assert not broken
+
+
+def test_paths_in_documents_exist() -> None:
+    """A path of the tree in `backticks` is there; one with a placeholder (`<name>`, `NAME`, `…`) is left out."""
+    tops = "|".join(("src", "nix", "images", "modules", "hosts", "tests", "scripts", "docs"))
+    gone = []
+    for name, text in documents().items():
+        for path in re.findall(rf"`((?:{tops})/[\w./*-]+)[^`\n]*`", prose(text)):
+            if not re.search(r"[A-Z]{3,}|/$", path.replace("README", "")) and not list(ROOT.glob(path.rstrip("."))):
+                gone.append(f"{name}: {path}")
+    assert not gone
+
+
+def test_commands_in_documents_exist() -> None:
+    """Every `hubsmith VERB` is a verb of the command line, here or in the appliance."""
+    verbs = {*VERBS, "apply", "status"}
+    unknown = []
+    for name, text in documents().items():
+        code = "\n".join(
+            [*re.findall(r"^```(?:sh|console|text)?\n(.*?)^```", text, re.M | re.S), *re.findall(r"`([^`\n]+)`", text)]
+        )
+        for verb in re.findall(r"^(?:\$ )?(?:sudo )?hubsmith ([a-z]\S*)", code, flags=re.MULTILINE):
+            if verb not in verbs:
+                unknown.append(f"{name}: hubsmith {verb}")
+    assert not unknown
+
+
+def test_every_exit_code_is_documented() -> None:
+    text = (ROOT / "docs/operators/exit-codes.md").read_text()
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.HubsmithError)]
+    assert {kind.exit_code for kind in kinds} <= documented
