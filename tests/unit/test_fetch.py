@@ -182,7 +182,7 @@ def test_a_gone_version_is_solved_anew_apart_from_the_committed_lock(
     supersede(site)
     assert main(["fetch", "--refresh-if-gone", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["refreshed"] == ["tiny"]
-    assert "WARNING: tiny: going on with the refreshed lock" in caplog.text
+    assert "WARNING: tiny: 1 artifact is gone from the archive; going on with the refreshed lock" in caplog.text
     assert "superseded by 1:8.14.1-2+deb13u1 since 2025-11-20" in caplog.text
     assert committed_path(site.root, "tiny").read_text() == committed
     choice = locate(site.root, "tiny", refreshed=True)
@@ -198,8 +198,28 @@ def test_a_gone_version_is_solved_anew_apart_from_the_committed_lock(
     solved = load(choice.path)
     site.archive.add("libcurl", "1:8.14.1-2+deb13u2", suite="trixie-security")
     site.archive.publish(date=1_763_800_000)
+    site.server.log.clear()
     assert main(["fetch", "--refresh-if-gone"]) == 0
+    # What is in the store is not fetched again, nor are the indices.
+    assert [path for path, _ in site.server.log] == ["/debian/pool/main/l/libcurl/libcurl_8.14.1-2_amd64.deb"]
     assert load(choice.path) == solved
+
+
+def test_a_refreshed_lock_that_is_gone_too_is_solved_anew(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    supersede(site)
+    assert main(["fetch", "--refresh-if-gone"]) == 0
+    site.archive.add("curl", "9", Depends="libcurl")
+    site.archive.add("libcurl", "1:9", suite="trixie-security")
+    site.archive.remove("libcurl", "1:8.14.1-2+deb13u1")
+    site.archive.publish(date=1_763_900_000)
+    first = load(locate(site.root, "tiny", refreshed=True).path)
+    libcurl = next(one for one in artifacts_of([first]) if one.name == "libcurl")
+    subprocess.run(["nix-store", "--delete", artifact_path(libcurl)], check=True, capture_output=True)
+    Cache().drop(libcurl.sha256)
+    assert main(["fetch", "--refresh-if-gone"]) == 0
+    assert "tiny: the refreshed lock is out of date too: 1 artifact is gone" in caplog.text
+    versions = {one.name: one.version for one in load(locate(site.root, "tiny", refreshed=True).path).debian}
+    assert (versions["curl"], versions["libcurl"]) == ("9", "1:9")
 
 
 def test_a_committed_lock_that_can_be_fetched_wins_again(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,9 @@ def _successors(gone: Sequence[Artifact], suite: str) -> dict[Artifact, str]:
             reasons[artifact] = "the archive's index still lists it: the mirror is incomplete, try again later"
             continue
         since = _since(source, f"{source.mirrors[archive]}/{urllib.parse.quote(path, safe='/')}")
-        reasons[artifact] = f"superseded by {version}" + (f" since {since}" if since else f" (archive of {state})")
+        reasons[artifact] = f"superseded by {version}" + (
+            f" since {since}" if since else f", on {state} at the latest (the date of the index)"
+        )
     return reasons
 
 

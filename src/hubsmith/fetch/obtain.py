@@ -28,47 +28,56 @@ def obtain(root: Path, images: Sequence[str], fetcher: Fetcher, *, refresh_if_go
     names = [TOOLS, *(name for name in images if name != TOOLS)]
     inputs = {name: inputs_of(root, name) for name in names}
     locks = {name: load_matching(committed_path(root, name), inputs[name]) for name in names}
+    gone: list[str] = []
     try:
         fetcher.fetch(list(locks.values()))
-        gone: list[str] = []
     except ArtifactsGone as error:
-        from hubsmith.fetch.gone import explain
-
-        explained = explain(error, inputs[TOOLS].suite)
         if not refresh_if_gone:
-            raise explained from None
+            raise _explained(error, inputs[TOOLS].suite) from None
         gone = [name for name in names if set(artifacts_of([locks[name]])) & set(error.gone)]
-        log.warning("WARNING: %s: %s", ", ".join(gone), explained.what)
-    if refresh_if_gone:
-        for name in set(names) - set(gone):
-            refreshed_path(name).unlink(missing_ok=True)
-    if gone:
         for name in gone:
-            locks[name] = _refreshed(root, inputs[name], fetcher)
+            locks[name] = _usable(root, inputs[name], fetcher) or _solved(inputs[name], error)
             log.warning(
-                "WARNING: %s: going on with the refreshed lock %s; the image will differ from the committed one "
+                "WARNING: %s: %s; going on with the refreshed lock %s: the image will differ from the committed one "
                 "(`hubsmith lock --upgrade` refreshes the committed lock)",
                 name,
+                error.what.splitlines()[0],
                 refreshed_path(name),
             )
         fetcher.fetch(list(locks.values()))
         fetcher.report.refreshed = gone
+    if refresh_if_gone:
+        for name in set(names) - set(gone):
+            refreshed_path(name).unlink(missing_ok=True)
     return fetcher.report
 
 
-def _refreshed(root: Path, inputs: Inputs, fetcher: Fetcher) -> Lock:
-    """The refreshed lock, solved anew unless the one that is there can still be fetched."""
+def _explained(error: ArtifactsGone, suite: str) -> ArtifactsGone:
+    # Imported late: it needs the clients of the archives.
+    from hubsmith.fetch.gone import explain
+
+    return explain(error, suite)
+
+
+def _usable(root: Path, inputs: Inputs, fetcher: Fetcher) -> Lock | None:
+    """The refreshed lock of an earlier run, when there is one that can still be fetched."""
     choice = locate(root, inputs.name, refreshed=True)
-    if choice.refreshed:
-        lock = load_matching(choice.path, inputs)
-        try:
-            fetcher.into_cache(artifacts_of([lock]))
-        except ArtifactsGone as error:
-            log.warning("WARNING: %s: the refreshed lock is out of date too: %s", inputs.name, error.what)
-        else:
-            return lock
+    if not choice.refreshed:
+        return None
+    lock = load_matching(choice.path, inputs)
+    try:
+        fetcher.fetch([lock])
+    except ArtifactsGone as error:
+        log.warning("WARNING: %s: the refreshed lock is out of date too: %s", inputs.name, error.what)
+        return None
+    return lock
+
+
+def _solved(inputs: Inputs, error: ArtifactsGone) -> Lock:
+    """A new refreshed lock."""
     from hubsmith.lock.solve import solve
 
+    log.warning("WARNING: %s: %s", inputs.name, _explained(error, inputs.suite).what)
     lock = solve([inputs])[inputs.name]
     save(lock, refreshed_path(inputs.name))
     return lock
