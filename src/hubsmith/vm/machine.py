@@ -39,7 +39,7 @@ class Snapshot:
     """A machine frozen in a moment: memory, disks and firmware variables, in a folder that is never written again."""
 
     folder: Path
-    name: str
+    origin: str
     image: Path
     hardware: Hardware
     attachments: Attachments
@@ -69,6 +69,8 @@ class VirtualMachine:
         if not image.is_file():
             raise HubsmithError("there is no such disk image", where=str(image), mend="hubsmith build")
         self.testbed, self.name, self.image = testbed, name, image.resolve()
+        # The name that its MAC addresses follow from; a clone keeps that of the machine it was.
+        self.origin = name
         self.hardware = hardware or Hardware()
         self.attachments = attachments or Attachments()
         self.accelerator = accelerator or detect()
@@ -191,7 +193,7 @@ class VirtualMachine:
             (self.folder / name).rename(folder / name)
         for name in self.attachments.drives:
             shutil.copyfile(self.folder / name, folder / name)
-        frozen = Snapshot(folder, self.name, self.image, self.hardware, self.attachments, tuple(files))
+        frozen = Snapshot(folder, self.origin, self.image, self.hardware, self.attachments, tuple(files))
         if resume:
             self.restore(frozen)
         return frozen
@@ -210,7 +212,7 @@ class VirtualMachine:
                 disks.overlay(snapshot.folder / name, self.folder / name)
         for name in snapshot.attachments.drives:
             shutil.copyfile(snapshot.folder / name, self.folder / name)
-        self.hardware, self.attachments = snapshot.hardware, snapshot.attachments
+        self.origin, self.hardware, self.attachments = snapshot.origin, snapshot.hardware, snapshot.attachments
         self._launch(incoming=True, timeout=timeout)
         self.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(snapshot.folder / _STATE))}")
 
@@ -230,6 +232,11 @@ class VirtualMachine:
         """For subclasses: mend what the leap in time broke."""
 
     # Devices
+
+    @property
+    def mac(self) -> str:
+        """The address of the first NIC."""
+        return command.mac(self.origin, 0)
 
     def port(self, guest: int) -> int:
         """The port on the host's 127.0.0.1 that leads to a port of the guest.

@@ -1,0 +1,199 @@
+"""What a cloud tells a machine about itself, delivered without touching the image.
+
+| source | how the guest gets it | recognised by cloud-init by |
+|---|---|---|
+| ``nocloud`` | a volume labelled ``cidata`` | the label |
+| ``config-drive`` | a volume labelled ``config-2`` | the label |
+| ``openstack`` | HTTP at 169.254.169.254, ``/openstack/latest/`` | SMBIOS product ``OpenStack Nova`` |
+| ``ec2`` | HTTP at 169.254.169.254, ``/latest/`` with session tokens | SMBIOS UUID and serial ``ec2…`` |
+| ``none`` | not at all | |
+
+The formats are those of https://docs.openstack.org/nova/latest/user/metadata.html,
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html and
+https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hubsmith.run import run
+from hubsmith.vm import metadata_server
+from hubsmith.vm.command import Attachments
+
+Source = Literal["nocloud", "config-drive", "openstack", "ec2", "none"]
+SOURCES: tuple[Source, ...] = ("nocloud", "config-drive", "openstack", "ec2", "none")
+
+ADDRESS = "169.254.169.254"
+#: A network of QEMU's that contains the address of the metadata service; its host is then 169.254.2.2.
+NETWORK = "169.254.0.0/16"
+SEED = "seed.iso"
+SERVICE = "metadata"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One machine, as its cloud knows it.
+
+    :ivar hostname: without a domain.
+    :ivar user_data: what the person who launched it gave: a cloud-config, a script, or a multipart of them.
+    :ivar ssh_keys: public keys, in OpenSSH's format.
+    :ivar instance_id: changes when a machine is a new one to cloud-init; by default it follows from the hostname.
+    :ivar public_ipv4: its floating address, which it cannot know from its interfaces.
+    :ivar vendor_data: what the cloud itself adds; only OpenStack's sources and NoCloud have it.
+    :ivar network: for ``nocloud`` a network configuration (version 2), for ``config-drive`` a ``network_data.json``;
+        without it the guest asks by DHCP.
+    """
+
+    hostname: str
+    user_data: str = "#cloud-config\n{}\n"
+    ssh_keys: tuple[str, ...] = ()
+    instance_id: str = ""
+    public_ipv4: str = "203.0.113.5"
+    vendor_data: str = ""
+    network: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> uuid.UUID:
+        """The instance's UUID."""
+        if self.instance_id:
+            return uuid.UUID(self.instance_id)
+        return uuid.UUID(bytes=hashlib.sha256(self.hostname.encode()).digest()[:16], version=4)
+
+
+def attach(folder: Path, source: Source, instance: Instance, mac: str) -> Attachments:
+    """Write the data into a machine's folder and say what QEMU needs to deliver it.
+
+    :param mac: the address of the machine's first NIC, by which EC2 names its networks.
+
+    :raises hubsmith.run.CommandFailed: the volume could not be made.
+    """
+    if source == "nocloud":
+        return _volume(folder, "cidata", _nocloud(instance))
+    if source == "config-drive":
+        return _volume(folder, "config-2", {**_openstack(instance), **_ec2(instance, mac)})
+    if source == "none":
+        return Attachments()
+    tree = _ec2(instance, mac) if source == "ec2" else {**_openstack(instance), **_ec2(instance, mac)}
+    served = folder / SERVICE
+    _write(served / metadata_server.TREE, tree)
+    if source == "ec2":
+        # cloud-init's ds-identify wants both to begin with "ec2", DataSourceEc2 wants them to be equal.
+        identity = f"ec2{str(instance.identity)[3:]}"
+        smbios = {"manufacturer": "Amazon EC2", "product": "t3.small", "uuid": identity, "serial": identity}
+    else:
+        smbios = {"manufacturer": "OpenStack Foundation", "product": "OpenStack Nova", "uuid": str(instance.identity)}
+    # One process per connection, started by QEMU: it lives no longer than the machine, and needs no port of the host.
+    server = shlex.join([sys.executable, "-I", "-S", metadata_server.__file__, str(served.resolve())])
+    return Attachments(smbios=smbios, network=NETWORK, guest_forwards={f"{ADDRESS}:80": server})
+
+
+def requests(folder: Path) -> list[str]:
+    """What guests asked the metadata service for: lines such as ``GET /latest/meta-data/public-ipv4 200``."""
+    log = folder / SERVICE / metadata_server.LOG
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def password(folder: Path) -> str | None:
+    """What the guest posted as its administrator's (encrypted) password, if it did."""
+    posted = folder / SERVICE / metadata_server.PASSWORD
+    return posted.read_text() if posted.exists() else None
+
+
+def disturb(folder: Path, *, status: int | None = None, delay: float = 0.0) -> None:
+    """Let the metadata service answer each request with an error, or late; without arguments it is well again.
+
+    :param status: an HTTP status, such as 503.
+    :param delay: seconds before each answer.
+    """
+    (folder / SERVICE / metadata_server.FAULT).write_text(json.dumps({"status": status, "delay": delay}))
+
+
+Tree = dict[str, str]
+
+
+def _nocloud(instance: Instance) -> Tree:
+    meta = {
+        "instance-id": str(instance.identity),
+        "local-hostname": instance.hostname,
+        "public-keys": list(instance.ssh_keys),
+        "public-ipv4": instance.public_ipv4,
+    }
+    # JSON is YAML.
+    tree = {"meta-data": json.dumps(meta), "user-data": instance.user_data}
+    if instance.vendor_data:
+        tree["vendor-data"] = instance.vendor_data
+    if instance.network:
+        tree["network-config"] = json.dumps(instance.network)
+    return tree
+
+
+def _openstack(instance: Instance) -> Tree:
+    meta = {
+        "uuid": str(instance.identity),
+        "name": instance.hostname,
+        "hostname": f"{instance.hostname}.novalocal",
+        "public_keys": {f"key{number}": key for number, key in enumerate(instance.ssh_keys)},
+        "availability_zone": "nova",
+        "launch_index": 0,
+        "project_id": "0" * 32,
+        "meta": {},
+        "devices": [],
+    }
+    tree = {"meta_data.json": json.dumps(meta), "user_data": instance.user_data}
+    # As a JSON string, which is the cloud-config itself; an object would name several.
+    tree["vendor_data.json"] = json.dumps(instance.vendor_data) if instance.vendor_data else "{}"
+    tree["vendor_data2.json"] = "{}"
+    if instance.network:
+        tree["network_data.json"] = json.dumps(instance.network)
+    return {f"openstack/{version}/{name}": text for version in ("2018-08-27", "latest") for name, text in tree.items()}
+
+
+def _ec2(instance: Instance, mac: str) -> Tree:
+    tree = {
+        "ami-id": "ami-00000001",
+        "hostname": instance.hostname,
+        "local-hostname": instance.hostname,
+        "public-hostname": instance.hostname,
+        "instance-id": f"i-{instance.identity.hex[:17]}",
+        "instance-type": "t3.small",
+        "local-ipv4": "169.254.2.15",
+        "public-ipv4": instance.public_ipv4,
+        "placement/availability-zone": "nova",
+        "security-groups": "default",
+    }
+    nic = {"mac": mac, "device-number": "0", "local-ipv4s": "169.254.2.15", "interface-id": "eni-00000001"}
+    tree |= {f"network/interfaces/macs/{mac}/{name}": text for name, text in nic.items()}
+    for number, key in enumerate(instance.ssh_keys):
+        tree[f"public-keys/{number}/openssh-key"] = key
+    if instance.ssh_keys:
+        listing = "\n".join(f"{number}=key{number}" for number in range(len(instance.ssh_keys)))
+        tree[f"public-keys/{metadata_server.INDEX}"] = listing
+    files = {f"meta-data/{name}": text for name, text in tree.items()}
+    files["user-data"] = instance.user_data
+    return {f"{version}/{name}": text for version in ("2009-04-04", "latest") for name, text in files.items()}
+
+
+def _write(root: Path, tree: Tree) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    for name, text in tree.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def _volume(folder: Path, label: str, tree: Tree) -> Attachments:
+    _write(folder / "seed", tree)
+    run(
+        ["xorriso", "-as", "mkisofs", "-quiet", "-V", label, "-J", "-R", "-o", folder / SEED, folder / "seed"],
+        timeout=60,
+    )
+    return Attachments(drives=(SEED,))
