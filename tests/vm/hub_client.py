@@ -55,19 +55,24 @@ class Kernel:
             )
         return self._socket
 
+    def send(self, code: str) -> str:
+        """Start code without waiting for it; returns the number of the request."""
+        ident = uuid.uuid4().hex
+        header = {"msg_id": ident, "msg_type": "execute_request", "username": "", "session": ident, "version": "5.4"}
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+        self.connect().send(json.dumps({**message, "channel": "shell", "buffers": []}))
+        return ident
+
     def execute(self, code: str) -> str:
         """Run code; returns standard output and the value of the last line.
 
         :raises RuntimeError: the code raised an exception; the message is its name and value.
         """
-        socket, ident = self.connect(), uuid.uuid4().hex
-        header = {"msg_id": ident, "msg_type": "execute_request", "username": "", "session": ident, "version": "5.4"}
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-        socket.send(json.dumps({"header": header, "parent_header": {}, "metadata": {}, "content": content,
-                                "channel": "shell", "buffers": []}))  # fmt: skip
+        ident = self.send(code)
         text, error = "", None
         while True:
-            message = json.loads(socket.recv())
+            message = json.loads(self.connect().recv())
             if message["parent_header"].get("msg_id") != ident:
                 continue
             kind, content = message["msg_type"], message["content"]

@@ -1,7 +1,7 @@
 """A real ACME authority for the tests: Pebble, with a DNS server that says what the test wants.
 
 Both come from Debian's package `pebble`. They run on the test machine; the appliance under test reaches the
-authority at an address of that machine, and the authority reaches port 80 of the appliance where ``http_port`` says.
+authority at an address of that machine, and the authority reaches port 80 of the appliance through its forwarded port.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ import datetime
 import ipaddress
 import json
 import socket
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import requests
+import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hubsmith.run import spawn
+from hubsmith.errors import HarnessFailed
+from hubsmith.vm.testbed import Testbed, kill
+
+# Its own certificate is the subject of no test.
+urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
 
 def free_port() -> int:
@@ -44,7 +48,7 @@ def write_identity(folder: Path, addresses: Sequence[str]) -> str:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=30))
+            .not_valid_after(now + datetime.timedelta(days=3650))  # tests move the appliance's clock
             .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
             .sign(signer, hashes.SHA256())
         )
@@ -62,66 +66,75 @@ def write_identity(folder: Path, addresses: Sequence[str]) -> str:
 
 
 class Pebble:
-    """Pebble and its DNS server; a context manager that ends both.
+    """Pebble and its DNS server.
 
-    :param folder: a folder for its files.
+    :param testbed: where they run; they end with it.
+    :param name: unique in the testbed.
     :param address: where the appliance reaches this machine, such as ``10.0.2.2`` in QEMU's user network.
-    :param http_port: the port at which port 80 of the appliance is reached from here.
     :param appliance: the address that every name resolves to.
     :param validity: seconds of validity of the certificates.
     """
 
-    def __init__(self, folder: Path, *, address: str, http_port: int, appliance: str = "127.0.0.1",
-                 validity: int = 90 * 86_400) -> None:  # fmt: skip
-        self.folder, self.address, self.http_port, self.appliance = folder, address, http_port, appliance
-        self.validity = validity
+    def __init__(self, testbed: Testbed, name: str = "pebble", *, address: str = "10.0.2.2",
+                 appliance: str = "127.0.0.1", validity: int = 90 * 86_400) -> None:  # fmt: skip
+        self.testbed, self.address, self.appliance, self.validity = testbed, address, appliance, validity
+        self.folder = testbed.folder / name
+        self.folder.mkdir()
         self.port, self.management, self.dns, self.dns_management = (free_port() for _ in range(4))
-        folder.mkdir(parents=True, exist_ok=True)
         #: What the appliance needs as `tls.ca_bundle`.
-        self.ca_bundle = write_identity(folder, [address, "127.0.0.1"])
-        self.log = folder / "pebble.log"
-        self._children: list = []
+        self.ca_bundle = write_identity(self.folder, [address, "127.0.0.1"])
+        self.log = self.folder / "pebble.log"
+        self._children: list[subprocess.Popen[bytes]] = []
 
     @property
     def directory_url(self) -> str:
         """What the appliance needs as `tls.directory_url`."""
         return f"https://{self.address}:{self.port}/dir"
 
-    def start(self) -> Self:
-        """Start both and wait until they answer."""
+    @property
+    def settings(self) -> dict[str, str | bool]:
+        """The table `tls` of an appliance that uses it."""
+        return {
+            "mode": "letsencrypt", "email": "admin@example.org", "directory_url": self.directory_url,
+            "ca_bundle": self.ca_bundle,
+        }  # fmt: skip
+
+    def start(self, http_port: int) -> None:
+        """Start both and wait until they answer.
+
+        :param http_port: the port of this machine that leads to port 80 of the appliance.
+        :raises HarnessFailed: they do not answer within 30 s.
+        """
         config = {"pebble": {
             "listenAddress": f"0.0.0.0:{self.port}", "managementListenAddress": f"127.0.0.1:{self.management}",
             "certificate": str(self.folder / "cert.pem"), "privateKey": str(self.folder / "key.pem"),
-            "httpPort": self.http_port, "tlsPort": 1, "ocspResponderURL": "",
+            "httpPort": http_port, "tlsPort": 1, "ocspResponderURL": "",
             "externalAccountBindingRequired": False, "certificateValidityPeriod": self.validity,
         }}  # fmt: skip
         path = self.folder / "pebble.json"
         path.write_text(json.dumps(config))
-        with self.log.open("ab") as log:
-            self._children = [
-                spawn(["pebble-challtestsrv", "-defaultIPv4", self.appliance, "-defaultIPv6", "", "-http01", "",
-                       "-https01", "", "-tlsalpn01", "", "-dns01", f"127.0.0.1:{self.dns}",
-                       "-management", f"127.0.0.1:{self.dns_management}"], stdout=log, stderr=log),
-                spawn(["pebble", "-config", str(path), "-dnsserver", f"127.0.0.1:{self.dns}"],
-                      env={"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}, stdout=log, stderr=log),
-            ]  # fmt: skip
+        self._children = [
+            self.testbed.spawn(["pebble-challtestsrv", "-defaultIPv4", self.appliance, "-defaultIPv6", "",
+                                "-http01", "", "-https01", "", "-tlsalpn01", "", "-dns01", f"127.0.0.1:{self.dns}",
+                                "-management", f"127.0.0.1:{self.dns_management}"], output=self.log),
+            self.testbed.spawn(["env", "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0", "pebble", "-config", path,
+                                "-dnsserver", f"127.0.0.1:{self.dns}"], output=self.log),
+        ]  # fmt: skip
         deadline = time.monotonic() + 30
         while True:
             try:
                 self._get(f"https://127.0.0.1:{self.port}/dir").raise_for_status()
-                return self
+                return
             except requests.RequestException as error:
                 if time.monotonic() > deadline:
                     self.stop()
-                    raise RuntimeError(f"Pebble did not start within 30 s: {error}; see {self.log}") from error
+                    raise HarnessFailed(f"Pebble did not answer within 30 s: {error}; see {self.log}") from error
                 time.sleep(0.1)
 
     def stop(self) -> None:
         """End both; safe to call twice."""
         for child in self._children:
-            child.terminate()
-        for child in self._children:
-            child.wait(timeout=10)
+            kill(child, grace=5)
         self._children = []
 
     def _get(self, url: str) -> requests.Response:
@@ -144,9 +157,3 @@ class Pebble:
         answer = self._get(f"https://127.0.0.1:{self.management}/cert-status-by-serial/{serial:x}")
         answer.raise_for_status()
         return bool(answer.json()["Status"] == "Revoked")
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.stop()

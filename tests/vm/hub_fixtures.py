@@ -1,0 +1,87 @@
+"""Hubs for the tests: booted once, frozen, and thawed for each test.
+
+A hub that a test changes is thrown away; each test begins with the one that was frozen at its login page.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_client import HubClient
+from people import PASSWORD, settings, user_data
+
+from hubsmith.vm.hardware import Hardware
+from hubsmith.vm.linux import Machine
+from hubsmith.vm.machine import Snapshot
+from hubsmith.vm.metadata import Instance
+from hubsmith.vm.testbed import Testbed
+from hubsmith.vm.waits import scaled
+
+#: Seconds under emulation with both processors busy; the start of a server with JupyterLab is the longest of them.
+SPAWN, KERNEL, HUB = 400, 240, 300
+HARDWARE = Hardware(memory_mb=3072, disk_size_gb=20)
+
+
+class Hub:
+    """A machine with a hub, and who comes to it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def person(self, name: str, password: str = PASSWORD) -> HubClient:
+        """Somebody who has logged in."""
+        return HubClient(self.machine.url, name, timeout=scaled(120)).login(password)
+
+    def at_work(self, name: str) -> HubClient:
+        """Somebody whose server runs."""
+        client = self.person(name)
+        client.spawn(scaled(SPAWN))
+        return client
+
+    def apply(self, text: str) -> None:
+        """Change the settings and apply them."""
+        self.machine.succeed("cat > /etc/hubsmith/settings.toml", stdin=text)
+        self.machine.succeed("hubsmith apply", timeout=300)
+
+    def wait(self) -> None:
+        """Until the hub answers."""
+        self.machine.wait_for_https("/hub/login", timeout=HUB)
+
+    def wait_for_unit_state(self, unit: str, state: str, timeout: float = 120) -> None:
+        """Until ``systemctl is-active`` says so."""
+        self.machine.wait_until(
+            f"{unit} to be {state}",
+            lambda: self.machine.execute(f"systemctl is-active {unit}").stdout.strip() == state,
+            timeout, interval=1,
+        )  # fmt: skip
+
+    def kill_main_process(self, unit: str) -> None:
+        """``kill -9``."""
+        self.machine.succeed(f"systemctl kill --kill-whom=main --signal=KILL {unit}")
+
+
+def start(testbed: Testbed, image: Path, name: str, text: str, hardware: Hardware = HARDWARE) -> Machine:
+    """Boot a hub and wait for its login page."""
+    machine = Machine(testbed, name, image, hardware, instance=Instance(hostname="hub", user_data=user_data(text)))
+    machine.start()
+    machine.wait_for_boot(600)
+    machine.wait_for_https("/hub/login", timeout=HUB)
+    return machine
+
+
+@pytest.fixture(scope="session")
+def hub_snapshot(testbed: Testbed, image: Path) -> Snapshot:
+    """A hub with the admin alice and with bob, at its login page."""
+    machine = start(testbed, image, "hub", settings(("alice", "bob"), quota="64M", spawner={"start_timeout": "6m"}))
+    return machine.snapshot("hub", resume=False)
+
+
+@pytest.fixture
+def hub(testbed: Testbed, hub_snapshot: Snapshot) -> Iterator[Hub]:
+    """The hub, as if nobody had ever been there."""
+    machine = Machine.clone(testbed, f"hub-{time.monotonic_ns()}", hub_snapshot)
+    yield Hub(machine)
+    machine.kill()

@@ -1,0 +1,44 @@
+"""Settings of hubs for the tests, and the user-data that carries them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import bcrypt
+
+PASSWORD = "correct horse battery"
+WRONG = "battery horse correct"
+
+
+@cache
+def password_hash() -> str:
+    """Of :data:`PASSWORD`; as cheap as bcrypt can be, since an emulated processor verifies it for each login."""
+    return bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(rounds=4)).decode()
+
+
+def settings(names: Sequence[str] = ("alice", "bob"), *, quota: str = "", **tables: Mapping[str, Any]) -> str:
+    """A settings file with these people, the first of whom is the admin.
+
+    :param quota: of each home.
+    :param tables: further tables, such as ``hub={"domain": …}``.
+    """
+    content = {"hub": {"admins": [names[0]]}, **{name: dict(table) for name, table in tables.items()}}
+    content["hub"].setdefault("admins", [names[0]])
+    if quota:
+        content.setdefault("homes", {})["quota"] = quota
+    lines = []
+    for name, table in content.items():
+        # Strings, numbers, booleans and lists of them are written alike in JSON and TOML.
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    for name in names:
+        lines += ["[[users]]", f'name = "{name}"', f'password_hash = "{password_hash()}"']
+    return "\n".join(lines) + "\n"
+
+
+def user_data(text: str) -> str:
+    """cloud-init user-data that writes the settings (JSON is YAML)."""
+    file = {"path": "/etc/hubsmith/settings.toml", "permissions": "0600", "content": text}
+    return "#cloud-config\n" + json.dumps({"write_files": [file]})
