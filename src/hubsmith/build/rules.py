@@ -32,7 +32,7 @@ def place(path: str) -> str | None:
     """Where an entry of the packages' root goes, or nothing when it is dropped."""
     if DROPPED.fullmatch(path):
         return None
-    if path == "root" or path.startswith("root/"):
+    if path.startswith("root/"):
         return f"{FACTORY}/roothome{path.removeprefix('root')}"
     if path == "var/lib/dpkg" or path.startswith("var/lib/dpkg/"):
         return DPKG + path.removeprefix("var/lib/dpkg")

@@ -72,7 +72,7 @@ def own_files(manifest: dict[str, Any], manifest_text: bytes) -> list[Addition]:
         Addition(f"{LIBRARY}/manifest.json", 0o644, manifest_text),
         Addition(f"{LIBRARY}/manifest.sha256", 0o644, hashlib.sha256(manifest_text).hexdigest().encode() + b"\n"),
         Addition(f"{LIBRARY}/min-disk-bytes", 0o644, f"{layout.minimum_bytes(manifest['disk'])}\n".encode()),
-        Addition("root", 0o777, link="var/roothome"),  # written to by cloud-init
+        Addition(f"{rules.FACTORY}/roothome", 0o700),
         Addition(f"{rules.FACTORY}/lib/dpkg", 0o777, link=f"/{rules.DPKG}"),
         # Mount points that no package brings; /var itself is state.
         *(Addition(path, 0o755) for path in ("var", "home", "srv", "boot/efi", "efi")),
