@@ -74,8 +74,8 @@ def own_files(manifest: dict[str, Any], manifest_text: bytes) -> list[Addition]:
         Addition(f"{LIBRARY}/min-disk-bytes", 0o644, f"{layout.minimum_bytes(manifest['disk'])}\n".encode()),
         Addition(f"{rules.FACTORY}/roothome", 0o700),
         Addition(f"{rules.FACTORY}/lib/dpkg", 0o777, link=f"/{rules.DPKG}"),
-        # Mount points that no package brings; /var itself is state.
-        *(Addition(path, 0o755) for path in ("var", "home", "srv", "boot/efi", "efi")),
+        # Folders that no package brings: mount points (/var itself is state), and the package database's new place.
+        *(Addition(path, 0o755) for path in ("var", "home", "srv", "boot/efi", "efi", "usr/lib/sysimage")),
     ]
     for name, text in layout.repart_d(manifest["disk"]).items():
         found.append(Addition(f"usr/lib/repart.d/{name}", 0o644, text.encode()))
