@@ -1,0 +1,90 @@
+"""What is remembered of a deployment: a folder of its own (0700) with its secrets (0600)."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from typing import Any
+
+import tomli_w
+
+from hubsmith.deploy.hosts import Host
+from hubsmith.paths import state_dir
+from hubsmith.settings.load import parse
+from hubsmith.settings.passwords import hash_password
+
+#: Random bits of a one-time password: 12 characters of 5 bits, in groups that are easy to type.
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+_GROUPS, _GROUP = 3, 4
+
+
+class Record:
+    """The folder of one deployment.
+
+    :param name: of the deployment.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.folder = state_dir() / "deployments" / name
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+
+    def credentials(self, host: str, users: list[str]) -> dict[str, str]:
+        """One-time passwords: made once per user and kept, so that a repeated launch hands out the same ones."""
+        known = self.read("credentials.json")
+        mine = known.setdefault(host, {})
+        for user in users:
+            mine.setdefault(user, one_time_password())
+        self.write("credentials.json", known)
+        return {user: mine[user] for user in users}
+
+    def settings(self, name: str, host: Host) -> tuple[str, dict[str, str]]:
+        """The host's settings.toml with hashes of one-time passwords filled in, and those passwords by user.
+
+        :raises SettingsError: the settings are wrong.
+        """
+        filled: dict[str, Any] = copy.deepcopy(host.settings)
+        bare = [
+            user
+            for user in filled.get("users", [])
+            if isinstance(user, dict) and not ({"password_hash", "ssh_keys"} & user.keys())
+        ]
+        passwords = self.credentials(name, [str(user.get("name")) for user in bare])
+        hashes = self.read("hashes.json")
+        for user in bare:
+            password = passwords[str(user.get("name"))]
+            key = hashlib.sha256(password.encode()).hexdigest()
+            user["password_hash"] = hashes.setdefault(key, hash_password(password))
+        self.write("hashes.json", hashes)
+        text = tomli_w.dumps(filled)
+        parse(text.encode(), f"hosts.{name}.settings")
+        return text, passwords
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder; empty when there is none."""
+        path = self.folder / name
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file of the folder, readable by its owner only, as a whole."""
+        path = self.folder / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        partial = path.with_suffix(".part")
+        with open(partial, "w", opener=lambda p, flags: os.open(p, flags, 0o600)) as stream:
+            stream.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+
+    def forget(self) -> None:
+        """Delete the folder with all disks and secrets."""
+        shutil.rmtree(self.folder)
+
+
+def one_time_password() -> str:
+    """A password to hand out."""
+    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
