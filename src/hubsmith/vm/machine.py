@@ -82,6 +82,7 @@ class VirtualMachine:
         self._process: Popen[bytes] | None = None
         self._qmp: QmpClient | None = None
         self._shaper: Lan | None = None
+        testbed.machines.append(self)
         testbed.on_close(self.kill)
 
     # Power
@@ -133,6 +134,13 @@ class VirtualMachine:
         if self._process is not None:
             kill(self._process)
             self._gone()
+
+    def discard(self) -> None:
+        """End QEMU and remove all that is left of the machine."""
+        self.kill()
+        if self in self.testbed.machines:
+            self.testbed.machines.remove(self)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def reset(self) -> None:
         """Press the reset button."""

@@ -24,11 +24,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TypeVar, cast
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 
 from hubsmith.errors import HarnessFailed
 from hubsmith.run import run, spawn
 from hubsmith.vm import keeper
+
+if TYPE_CHECKING:
+    from hubsmith.vm.machine import VirtualMachine
 
 T = TypeVar("T")
 log = logging.getLogger("hubsmith.vm")
@@ -57,6 +60,8 @@ class Testbed:
         fcntl.flock(self._owner, fcntl.LOCK_EX)
         self._children: list[subprocess.Popen[bytes]] = []
         self._shared: dict[str, object] = {}
+        #: Every machine that was made here and not discarded, in order.
+        self.machines: list[VirtualMachine] = []
         self._closers: list[Callable[[], object]] = []
         self._closed = False
         # In a session of its own, so that no signal to our process group or terminal reaches it.

@@ -1,0 +1,98 @@
+"""What holds at the end of every test for every machine: nothing died, on the console or in the journal."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hubsmith.errors import HubsmithError
+from hubsmith.vm.linux import Machine
+from hubsmith.vm.machine import VirtualMachine
+
+#: Lines that no healthy machine prints, of the kernel and of systemd.
+BAD = re.compile(
+    r"Kernel panic|Oops:|BUG: |kernel BUG at|general protection fault|double fault|Call Trace:"
+    r"|WARNING: CPU: \d+ PID"
+    r"|Out of memory|oom-kill|oom_reaper|invoked oom-killer"
+    r"|segfault at|traps: .* trap "
+    r"|I/O error, dev|Buffer I/O error|EXT4-fs error|XFS \(.*\): (?:Corruption|Internal error|Metadata)"
+    r"|device-mapper: verity: .* (?:corrupted|error)|verity-fec"
+    r"|[Ff]ound ordering cycle|[Jj]ob .* deleted to break ordering cycle"
+    r"|Failed to start |Dependency failed for |Failed to mount |Timed out waiting for device"
+    r"|Failed with result '"
+    r"|You are in (?:emergency|rescue) mode"
+)
+#: Lines like the above that say nothing about the image.
+HARMLESS = re.compile(
+    # The kernel lists what it will do in such a case.
+    r"Kernel command line:|Command line:|panic=|dracut-cmdline"
+)
+_SCRIPT = (
+    "systemctl --failed --no-legend --plain --no-pager; echo ==; "
+    "journalctl -b -q --no-pager -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,PRIORITY --grep "
+)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A line that is expected in one test.
+
+    :ivar pattern: a regular expression.
+    :ivar reason: why it is no fault.
+    """
+
+    pattern: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A line that should not be there.
+
+    :ivar where: ``console``, ``journal``, ``units`` or ``ssh``.
+    """
+
+    machine: str
+    where: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.machine} ({self.where}): {self.line}"
+
+
+def problems(machine: VirtualMachine, allowed: Sequence[Allowed] = (), *, since: int = 0) -> list[Problem]:
+    """All problems of a machine.
+
+    The journal and the units are asked for when it runs Linux and is on.
+
+    :param since: a place on the console; what came before is not judged.
+    """
+    found = [Problem(machine.name, "console", line) for line in bad_lines(machine.console.text(since))]
+    if isinstance(machine, Machine) and machine.running:
+        found += _inside(machine)
+    patterns = [re.compile(one.pattern) for one in allowed]
+    return [problem for problem in dict.fromkeys(found) if not any(p.search(str(problem)) for p in patterns)]
+
+
+def bad_lines(text: str) -> list[str]:
+    """The lines of a log that no healthy machine prints."""
+    return [line.strip() for line in text.splitlines() if BAD.search(line) and not HARMLESS.search(line)]
+
+
+def _inside(machine: Machine) -> list[Problem]:
+    # Python's and journalctl's (PCRE2) expressions agree on all that is used above.
+    quoted = "'" + BAD.pattern.replace("'", "'\\''") + "'"
+    try:
+        units, _, journal = machine.succeed(f"{_SCRIPT}{quoted} || test $? = 1", timeout=120).partition("==\n")
+    except HubsmithError as error:
+        return [Problem(machine.name, "ssh", error.what.splitlines()[0])]
+    found = [Problem(machine.name, "units", f"{line.split()[0]} has failed") for line in units.splitlines()]
+    for line in journal.splitlines():
+        entry = json.loads(line)
+        text = f"{entry.get('SYSLOG_IDENTIFIER', '')}: {entry.get('MESSAGE', '')}"
+        # Notebooks and other programs may print anything.
+        if entry.get("SYSLOG_IDENTIFIER") in ("kernel", "systemd") and not HARMLESS.search(text):
+            found.append(Problem(machine.name, "journal", text))
+    return found

@@ -1,0 +1,11 @@
+"""Shared by the tests that boot machines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# The clients and guests of the tests are modules beside them.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hub_fixtures import hub, hub_snapshot  # noqa: E402, F401  (fixtures)
