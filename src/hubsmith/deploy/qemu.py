@@ -30,16 +30,21 @@ class _Lasting:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._shared: dict[str, object] = {}
+        self.machines: list[Machine] = []
 
     def spawn(
-        self, argv: Sequence[str | Path], *, cwd: Path | None = None, stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+        self, argv: Sequence[str | Path], *, cwd: Path | None = None,
+        stdin: int | IO[bytes] | None = subprocess.DEVNULL,
         output: Path | None = None, pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:  # fmt: skip
         if str(argv[0]) == "ssh":  # connections end with us; only QEMU stays
             return spawn(argv, cwd=cwd, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with output.open("ab") if output else open(os.devnull, "wb") as stream:  # noqa: PTH123
-            return spawn(["setsid", *argv], cwd=cwd, stdin=stdin, stdout=stream, stderr=stream, pass_fds=pass_fds)
+            # setsid would fork, and change the process id, if it led a group already.
+            return spawn(
+                ["setsid", *argv], cwd=cwd, stdin=stdin, stdout=stream, stderr=stream, pass_fds=pass_fds,
+                own_group=False,
+            )  # fmt: skip
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Nothing is closed."""
