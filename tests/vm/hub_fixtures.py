@@ -5,8 +5,7 @@ A hub that a test changes is thrown away; each test begins with the one that was
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,8 +79,6 @@ def hub_snapshot(testbed: Testbed, image: Path) -> Snapshot:
 
 
 @pytest.fixture
-def hub(testbed: Testbed, hub_snapshot: Snapshot) -> Iterator[Hub]:
+def hub(thaw: Callable[..., Machine], hub_snapshot: Snapshot) -> Hub:
     """The hub, as if nobody had ever been there."""
-    machine = Machine.clone(testbed, f"hub-{time.monotonic_ns()}", hub_snapshot)
-    yield Hub(machine)
-    machine.kill()
+    return Hub(thaw(hub_snapshot))

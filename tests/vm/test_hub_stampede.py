@@ -57,4 +57,4 @@ def test_twenty_at_once(testbed: Testbed, image: Path, memory_mb: int, all_serve
     assert "out of memory" not in hub.machine.journal(lines=100_000).lower()
     assert hub.machine.get("/hub/login").status == 200
     assert hub.machine.execute("systemctl is-active jupyterhub nginx configurable-http-proxy").rc == 0
-    hub.machine.kill()
+    hub.machine.discard()

@@ -3,7 +3,7 @@
 
 ``select [--boot]``
     publish the best certificate for NGINX under ``/run/hubsmith/tls`` and reload NGINX if it changed;
-``renew [--force]``
+``renew [--force] [--keep-trying]``
     with ``tls.mode = "letsencrypt"``, have certbot issue or renew when that is due; then select;
 ``status``
     one JSON object for ``/usr/lib/hubsmith/status.d``.
@@ -44,6 +44,9 @@ DAY = 86_400
 WARN_DAYS = 14
 #: The self-signed one: browsers refuse leaf certificates of more than 825 days (support.apple.com/103769).
 SELF_SIGNED_DAYS = 825
+#: Seconds after a failed attempt; the last one for all that follow. Let's Encrypt allows 5 failed validations per
+#: account, name and hour (letsencrypt.org/docs/rate-limits): four fall into the first hour.
+PAUSES = (60, 240, 900, 3600)
 HSTS = 'add_header Strict-Transport-Security "max-age=31536000" always;\n'
 
 
@@ -281,7 +284,7 @@ def certbot(settings: dict[str, Any]) -> str | None:
 def renew(*, force: bool) -> int:
     """Issue or renew when that is due.
 
-    :returns: 1 when the authority did not give one, so that systemd tries again later.
+    :returns: 1 when the authority did not give one.
     """
     settings = read_json(SETTINGS)
     choice = select()
@@ -297,6 +300,15 @@ def renew(*, force: bool) -> int:
         print("certbot reported success, but its certificate cannot be used", file=sys.stderr)
         return 1
     print(f"certificate for {settings['domain']} by {choice.issuer}, valid until {day(choice.not_after)}")
+    return 0
+
+
+def keep_trying() -> int:
+    """Renew, again and again until it is done."""
+    attempt = 0
+    while renew(force=False) != 0:
+        time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
+        attempt += 1
     return 0
 
 
@@ -343,12 +355,13 @@ def main() -> int:
     forcible = verbs.add_parser("renew", help="issue or renew by ACME when that is due")
     forcible.add_argument("--force", action="store_true", help="also when it is not due (after a revocation)")
     verbs.add_parser("status", help="print the state as JSON")
+    forcible.add_argument("--keep-trying", action="store_true", help="until it is done: 1, 4, 15 minutes, then hourly")
     args = parser.parse_args()
     if args.verb == "status":
         print(json.dumps(status()))
         return 0
     if args.verb == "renew":
-        return renew(force=args.force)
+        return keep_trying() if args.keep_trying else renew(force=args.force)
     select(boot=args.boot)
     return 0
 
