@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
-from hubsmith.vm import Hardware, Testbed, VirtualMachine, Volume, disks
+from hubsmith.vm import Hardware, Lasting, Testbed, VirtualMachine, Volume, disks
 from hubsmith.vm.accel import Accelerator, boots
 from hubsmith.vm.checks import Allowed, problems
 from hubsmith.vm.qmp import QmpRefused
@@ -266,6 +266,52 @@ def test_the_probe_says_why_a_guest_does_not_boot(monkeypatch: pytest.MonkeyPatc
     assert boots(Accelerator("kvm", ""), timeout=1) == (False, "a guest did not boot within 1 s")
 
 
+LASTING = """
+import sys
+sys.path.insert(0, {tests!r})
+import tiny
+from pathlib import Path
+from hubsmith.vm import Hardware, Lasting, VirtualMachine
+base = Path({base!r})
+with Lasting(base) as place:
+    hardware = Hardware(firmware="bios", memory_mb=64, durable=True)
+    machine = VirtualMachine(place, "m", tiny.make_image(base / "i.raw"), hardware)
+    machine.start()
+    print(machine.pid, machine.port(22), machine.started_at, flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize("then", ["pass", "import os; os.kill(os.getpid(), 9)"])
+def test_a_lasting_machine_outlives_its_command_and_is_taken_over(tmp_path: Path, then: str) -> None:
+    code = LASTING.format(tests=str(Path(__file__).parent), base=str(tmp_path), then=then)
+    starter = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    pid, port, place = map(int, starter.stdout.split())
+    with Lasting(tmp_path) as lasting:
+        machine = VirtualMachine(lasting, "m", tmp_path / "i.raw", Hardware(firmware="bios", memory_mb=64))
+        try:
+            assert os.getsid(pid) == pid
+            assert not machine.adopt(os.getpid(), {}), "another process than its QEMU"
+            assert machine.adopt(pid, {22: port}, place)
+            machine.wait_for_console(READY, 30)
+            assert machine.port(22) == port
+            assert machine.qmp.execute("query-status")["status"] == "running"
+            machine.shutdown(30)
+            assert not machine.running
+            assert not machine.adopt(pid, {22: port})
+        finally:
+            machine.kill()
+
+
+def test_a_deep_folder_is_no_obstacle(tmp_path: Path) -> None:
+    deep = tmp_path / ("deep" * 30)
+    deep.mkdir()
+    with Testbed(deep) as bed:
+        machine = VirtualMachine(bed, "m", tiny.make_image(bed.folder / "i.raw"), SMALL)
+        machine.start()
+        machine.wait_for_console(READY, 30)
+
+
 def _cwd(process: Path) -> str:
     try:
         return str((process / "cwd").readlink())
@@ -285,7 +331,7 @@ import subprocess, sys, time
 sys.path.insert(0, {tests!r})
 import tiny
 from pathlib import Path
-from hubsmith.vm import Hardware, Testbed, VirtualMachine
+from hubsmith.vm import Hardware, Lasting, Testbed, VirtualMachine
 with Testbed(Path({base!r})) as bed:
     machine = VirtualMachine(bed, "m", tiny.make_image(bed.folder / "i.raw"), Hardware(firmware="bios", memory_mb=64))
     machine.start()

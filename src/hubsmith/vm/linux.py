@@ -21,8 +21,9 @@ from hubsmith.vm.accel import Accelerator
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.machine import Snapshot, VirtualMachine
 from hubsmith.vm.metadata import Instance, Source
+from hubsmith.vm.place import Place
 from hubsmith.vm.ssh import UNREACHABLE, Done, Ssh, sudo, write_config
-from hubsmith.vm.testbed import Testbed, ssh_key
+from hubsmith.vm.testbed import ssh_key
 from hubsmith.vm.waits import scaled, wait_until
 
 #: Seconds that the clock of a restored guest may be off: an SSH round trip under emulation.
@@ -39,7 +40,7 @@ class Machine(VirtualMachine):
 
     def __init__(
         self,
-        testbed: Testbed,
+        testbed: Place,
         name: str,
         image: Path,
         hardware: Hardware | None = None,
@@ -314,7 +315,7 @@ class Machine(VirtualMachine):
             raise HarnessFailed(f"the clock of the restored {self.name!r} is {off:.0f} s off")
 
     @classmethod
-    def clone(cls, testbed: Testbed, name: str, snapshot: Snapshot, **more: Any) -> Machine:
+    def clone(cls, testbed: Place, name: str, snapshot: Snapshot, **more: Any) -> Machine:
         """A new machine that goes on from a snapshot. It has the same addresses as the first one: do not put both on
         one network."""
         machine = cls(testbed, name, snapshot.image, snapshot.hardware, source="none", **more)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import Popen
 
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
 from hubsmith.vm import command, disks
@@ -23,8 +22,9 @@ from hubsmith.vm.command import Attachments
 from hubsmith.vm.console import Console
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.lan import Lan
+from hubsmith.vm.place import Adopted, Place, Process
 from hubsmith.vm.qmp import QmpClient
-from hubsmith.vm.testbed import Testbed, free_memory_mb, kill
+from hubsmith.vm.testbed import free_memory_mb, kill
 from hubsmith.vm.waits import scaled, wait_until
 
 log = logging.getLogger("hubsmith.vm")
@@ -58,7 +58,7 @@ class VirtualMachine:
 
     def __init__(
         self,
-        testbed: Testbed,
+        testbed: Place,
         name: str,
         image: Path,
         hardware: Hardware | None = None,
@@ -79,7 +79,7 @@ class VirtualMachine:
         self.console = Console(self.folder / command.CONSOLE_LOG, self.folder / f"{command.CONSOLE}.in")
         self.ports: dict[int, int] = dict(self.hardware.forwards)
         self.started_at = 0
-        self._process: Popen[bytes] | None = None
+        self._process: Process | None = None
         self._qmp: QmpClient | None = None
         self._shaper: Lan | None = None
         testbed.machines.append(self)
@@ -108,9 +108,43 @@ class VirtualMachine:
 
         :raises HarnessFailed: the machine is off.
         """
-        if self._qmp is None:
+        if not self.running:
             raise HarnessFailed(f"the machine {self.name!r} is off")
+        if self._qmp is None:
+            self._qmp = QmpClient(self.folder / command.MONITOR, self.name)
         return self._qmp
+
+    @property
+    def pid(self) -> int:
+        """The process id of QEMU.
+
+        :raises HarnessFailed: the machine is off.
+        """
+        if self._process is None:
+            raise HarnessFailed(f"the machine {self.name!r} is off")
+        return self._process.pid
+
+    def adopt(self, pid: int, ports: Mapping[int, int], started_at: int = 0) -> bool:
+        """Take over a machine that an earlier command started in this folder.
+
+        :param ports: its forwards: guest port to host port.
+        :param started_at: the machine's own :attr:`started_at`: where on the console its last start began.
+        :returns: whether it still runs.
+        """
+        try:
+            self._process = Adopted(pid, self.folder)
+        except ProcessLookupError:
+            return False
+        self.ports, self.started_at = dict(ports), started_at
+        return self.running
+
+    def let_go(self) -> None:
+        """Close all connections to the machine, which goes on."""
+        self._before_freeze()
+        # QEMU's monitor serves one client at a time.
+        if self._qmp is not None:
+            self._qmp.close()
+            self._qmp = None
 
     def shutdown(self, timeout: float = 120) -> None:
         """Press the power button and wait for the guest to switch itself off.
@@ -335,6 +369,8 @@ class VirtualMachine:
             self._try_launch(fresh, incoming, timeout)
         listening = forwarded(self.qmp.human("info usernet"))
         self.ports = {guest: listening[guest] for guest in self.ports}
+        if self.testbed.lasting:
+            self.let_go()
 
     def _try_launch(self, ports: Mapping[int, int], incoming: bool, timeout: float) -> None:
         for name in (command.MONITOR, command.AGENT):
@@ -352,7 +388,7 @@ class VirtualMachine:
                 self._gone()
                 text = self._qemu_log()
                 kind = _PortTaken if "Could not set up host forwarding" in text else HarnessFailed
-                raise kind(f"QEMU did not start {self.name!r} (exit code {process.returncode}):\n{text}")
+                raise kind(f"QEMU did not start {self.name!r} (exit code {process.poll()}):\n{text}")
             with contextlib.suppress(HarnessFailed):
                 if (self.folder / command.MONITOR).exists():
                     self._qmp = QmpClient(self.folder / command.MONITOR, self.name)

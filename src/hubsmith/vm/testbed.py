@@ -16,6 +16,7 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from typing import IO, TYPE_CHECKING, TypeVar, cast
 from hubsmith.errors import HarnessFailed
 from hubsmith.run import run, spawn
 from hubsmith.vm import keeper
+from hubsmith.vm.place import Process
 
 if TYPE_CHECKING:
     from hubsmith.vm.machine import VirtualMachine
@@ -49,6 +51,7 @@ class Testbed:
         images of snapshots, so it should have some gigabytes.
     """
 
+    lasting = False
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     def __init__(self, base: Path | None = None) -> None:
@@ -137,19 +140,18 @@ class Testbed:
         self.close()
 
 
-def kill(child: subprocess.Popen[bytes], grace: float = 0.0) -> int:
-    """End a child of the harness, with its process group, and collect it.
+def kill(child: Process, grace: float = 0.0) -> int:
+    """End a program that leads a process group, with all of that group.
 
     :param grace: seconds that it gets after SIGTERM before SIGKILL.
     :returns: its exit code.
     """
     if grace and child.poll() is None:
-        child.terminate()
+        os.kill(child.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(grace)
-    # The child may have forked; it leads a group of its own.
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, 9)
+        os.killpg(child.pid, signal.SIGKILL)
     return child.wait(30)
 
 
