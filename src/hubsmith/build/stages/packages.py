@@ -49,6 +49,11 @@ def bootstrap(repository: Path, debs: list[dict[str, str]], suite: str, tar: Pat
     # Services must not be started, and initrds are the business of another stage.
     policy = 'printf "#!/bin/sh\\nexit 101\\n" > "$1/usr/sbin/policy-rc.d" && chmod 755 "$1/usr/sbin/policy-rc.d"'
     no_initrd = 'mkdir -p "$1/etc/kernel" && printf "initrd_generator=none\\n" > "$1/etc/kernel/install.conf"'
+    # Random, or stamped with the time: no image gets them, and without them this layer is reproducible.
+    anonymous = (
+        'cd "$1" && rm -rf etc/ssh/ssh_host_* var/lib/systemd/random-seed var/lib/systemd/credential.secret'
+        " var/log/* var/cache/ldconfig etc/ssl/private/ssl-cert-snakeoil.key"
+    )
     done = 'rm -f "$1/usr/sbin/policy-rc.d" "$1/etc/kernel/install.conf"'
     subprocess.run(
         [
@@ -59,7 +64,7 @@ def bootstrap(repository: Path, debs: list[dict[str, str]], suite: str, tar: Pat
             "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*",
             "--dpkgopt=path-exclude=/usr/share/lintian/*", "--dpkgopt=force-unsafe-io",
             f"--setup-hook={bind}", f"--essential-hook={policy}", f"--essential-hook={no_initrd}",
-            f"--customize-hook={unbind}", f"--customize-hook={done}",
+            f"--customize-hook={unbind}", f"--customize-hook={done}", f"--customize-hook={anonymous}",
             f"--include={','.join(deb['name'] for deb in debs)}",
             suite, str(tar), f"deb [trusted=yes] copy:{repository} ./",
         ],
