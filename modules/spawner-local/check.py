@@ -25,6 +25,12 @@ def test_kernel_keeps_users_off_the_ports_of_others(host: Host) -> None:
     assert "PermissionError" in denied.stderr
 
 
+def test_ssh_sessions_are_kept_off_those_ports_too(host: Host) -> None:
+    bind = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 29998)); print('bound')"
+    run = "systemd-run --quiet --pipe --wait --slice=user-59998.slice"
+    assert "PermissionError" in host.run(f'{run} /usr/bin/python3 -c "{bind}"').stderr
+
+
 def test_kernel_keeps_users_off_the_metadata_service(host: Host) -> None:
     run = "systemd-run --quiet --pipe --wait -p IPAddressDeny=127.0.0.9"
     connect = "import socket; socket.create_connection(('127.0.0.9', 22), 3)"
