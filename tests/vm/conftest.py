@@ -8,4 +8,4 @@ from pathlib import Path
 # The clients and guests of the tests are modules beside them.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hub_fixtures import hub, hub_snapshot  # noqa: E402, F401  (fixtures)
+from hub_fixtures import hub, hub_snapshot  # noqa: F401  (fixtures)

@@ -277,7 +277,7 @@ with Lasting(base) as place:
     hardware = Hardware(firmware="bios", memory_mb=64, durable=True)
     machine = VirtualMachine(place, "m", tiny.make_image(base / "i.raw"), hardware)
     machine.start()
-    print(machine.pid, machine.port(22), machine.started_at, flush=True)
+    print(machine.pid, machine.port(22), flush=True)
     {then}
 """
 
@@ -286,19 +286,19 @@ with Lasting(base) as place:
 def test_a_lasting_machine_outlives_its_command_and_is_taken_over(tmp_path: Path, then: str) -> None:
     code = LASTING.format(tests=str(Path(__file__).parent), base=str(tmp_path), then=then)
     starter = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
-    pid, port, place = map(int, starter.stdout.split())
+    pid, port = map(int, starter.stdout.split())
     with Lasting(tmp_path) as lasting:
         machine = VirtualMachine(lasting, "m", tmp_path / "i.raw", Hardware(firmware="bios", memory_mb=64))
         try:
             assert os.getsid(pid) == pid
-            assert not machine.adopt(os.getpid(), {}), "another process than its QEMU"
-            assert machine.adopt(pid, {22: port}, place)
+            assert machine.adopt()
+            assert machine.pid == pid
             machine.wait_for_console(READY, 30)
             assert machine.port(22) == port
             assert machine.qmp.execute("query-status")["status"] == "running"
             machine.shutdown(30)
             assert not machine.running
-            assert not machine.adopt(pid, {22: port})
+            assert not machine.adopt()
         finally:
             machine.kill()
 

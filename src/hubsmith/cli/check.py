@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
     deployment = load_deployment(args.file)
     record = Record(deployment.deployment.name)
     rows, good = [], True
-    for name, host in deployment.hosts.items():
+    for name, host in deployment.machines().items():
         one = QemuHost(root, record, name, host)
         row = check_host(one)
         rows.append(row)

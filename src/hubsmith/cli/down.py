@@ -24,9 +24,10 @@ def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     deployment = load_deployment(args.file)
     record = Record(deployment.deployment.name)
-    for name, host in deployment.hosts.items():
-        print(f"{name}: {QemuHost(project_root(), record, name, host).down()}", file=sys.stderr)
-    if args.delete:
-        record.forget()
-        print(f"{deployment.deployment.name}: disks and passwords deleted", file=sys.stderr)
+    with record.locked():
+        for name, host in deployment.machines().items():
+            print(f"{name}: {QemuHost(project_root(), record, name, host).down()}", file=sys.stderr, flush=True)
+        if args.delete:
+            record.forget()
+            print(f"{deployment.deployment.name}: disks and passwords deleted", file=sys.stderr)
     return 0

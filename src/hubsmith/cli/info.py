@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +16,7 @@ from hubsmith.deploy.record import Record
 from hubsmith.paths import project_root
 
 HELP = "list a deployment's machines"
-COLUMNS = ("Name", "Status", "Type", "Resource Id", "URL")
+COLUMNS = {"name": "Name", "status": "Status", "type": "Type", "id": "Resource Id", "url": "URL"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,42 +32,41 @@ def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     deployment = load_deployment(args.file)
     record = Record(deployment.deployment.name)
-    hosts = {name: QemuHost(project_root(), record, name, host) for name, host in deployment.hosts.items()}
-    rows = []
-    for name, host in hosts.items():
-        rows.append(
-            (
-                name,
-                host.status(),
-                f"qemu ({host.host.image})",
-                str(host.known.get("pid", "")),
-                host.url if host.running else "",
+    rows = [QemuHost(project_root(), record, name, host).status() for name, host in deployment.machines().items()]
+    if args.json:
+        known = record.read("credentials.json") if args.credentials else {}
+        print(
+            json.dumps(
+                [{**row, **({"credentials": known.get(row["name"], {})} if known else {})} for row in rows], indent=1
             )
         )
-    if args.json:
-        found: list[dict[str, Any]] = [
-            dict(zip((column.lower() for column in COLUMNS), row, strict=True)) for row in rows
-        ]
-        if args.credentials:
-            for one in found:
-                one["credentials"] = record.read("credentials.json").get(one["name"], {})
-        print(json.dumps(found, indent=1))
         return 0
     if args.plain:
         for row in rows:
-            print("\t".join(row))
+            print("\t".join(row.values()))
     else:
-        table = Table(*COLUMNS, box=None)
+        table = Table(*COLUMNS.values(), box=None)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*row.values())
         Console().print(table)
     if args.credentials:
-        for name, users in record.read("credentials.json").items():
-            for user, password in users.items():
-                print(f"log in at {hosts[name].url} as {user} with the password {password}")
-        print(
-            f"The certificate is self-signed: the browser will warn.\n"
-            f"look inside: hubsmith ssh {args.file} HOST      its console: {record.folder}/HOST/console.log\n"
-            f"stop:        hubsmith down {args.file}          and delete it: hubsmith down {args.file} --delete"
-        )
+        print_credentials(args.file, record, {row["name"]: row["url"] for row in rows})
     return 0
+
+
+def print_credentials(file: Path, record: Record, urls: Mapping[str, str]) -> None:
+    """Where and as whom to log in, and what to do next.
+
+    :param urls: the machines, and where each answers; empty for one that does not run.
+    """
+    for name, users in record.read("credentials.json").items():
+        for user, password in users.items() if name in urls else ():
+            print(f"log in at {urls[name] or f'{name} (not running)'} as {user} with the password {password}")
+    first = next(iter(urls))
+    print(
+        f"The certificate is self-signed: the browser will warn.\n"
+        f"look inside:  hubsmith ssh {file} {first}\n"
+        f"its console:  tail -f {record.folder / first / 'console.log'}\n"
+        f"stop:         hubsmith down {file}\n"
+        f"delete it:    hubsmith down {file} --delete"
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from hubsmith.deploy import load_deployment
@@ -19,16 +21,28 @@ HELP = "open a shell on a machine"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
-    parser.add_argument("host", metavar="HOST")
+    parser.add_argument("host", metavar="HOST", nargs="?", help="which machine, when there are several")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="without it: a shell")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the verb."""
+    """Run the verb.
+
+    :returns: the exit code of the command.
+    """
     deployment = load_deployment(args.file)
-    if args.host not in deployment.hosts:
-        raise HubsmithError(f"there is no host {args.host!r}: {', '.join(deployment.hosts)}", where=str(args.file))
-    record = Record(deployment.deployment.name)
-    machine = QemuHost(project_root(), record, args.host, deployment.hosts[args.host]).machine()
-    config = write_config(machine.folder, args.host, machine.port(22), machine.user, machine.key)
-    os.execvp("ssh", ["ssh", "-F", str(config), "-o", "BatchMode=no", args.host, *args.command])
+    machines = deployment.machines()
+    name = args.host or (next(iter(machines)) if len(machines) == 1 else None)
+    if name not in machines:
+        what = f"there is no machine {name!r}" if name else "which machine?"
+        raise HubsmithError(f"{what} There are: {', '.join(machines)}", where=str(args.file))
+    host = QemuHost(project_root(), Record(deployment.deployment.name), name, machines[name])
+    with host.machine() as machine:
+        if not machine.running:
+            raise HubsmithError("it does not run", where=name, mend=f"hubsmith up {args.file}")
+        config = write_config(machine.folder, name, machine.port(22), machine.user, machine.key)
+    # Several words stay words on the other side; one is a shell line, as with ssh itself.
+    line = args.command[0] if len(args.command) == 1 else shlex.join(args.command)
+    command = ["--", line] if args.command else []
+    sys.stdout.flush()
+    os.execvp("ssh", ["ssh", "-F", str(config), "-o", "ControlPath=none", name, *command])

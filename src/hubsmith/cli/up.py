@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from hubsmith.cli.info import print_credentials
 from hubsmith.deploy import load_deployment
 from hubsmith.deploy.qemu import QemuHost
 from hubsmith.deploy.record import Record
@@ -28,13 +29,21 @@ def main(args: argparse.Namespace) -> int:
     deployment = load_deployment(args.file)
     record = Record(deployment.deployment.name)
     done = []
-    for name, host in deployment.hosts.items():
-        began = time.monotonic()
-        machine = QemuHost(project_root(), record, name, host)
-        what = machine.up(lambda line: print(line, file=sys.stderr, flush=True), wait=args.wait)
-        seconds = round(time.monotonic() - began, 1)
-        done.append({"name": name, "done": what, "url": machine.url, "seconds": seconds})
-        print(f"{name}: {what}, {machine.url} answers ({seconds} s)", file=sys.stderr)
+    with record.locked():
+        for name, host in deployment.machines().items():
+            began = time.monotonic()
+
+            def say(line: str, name: str = name, began: float = began) -> None:
+                print(f"{name}: {time.monotonic() - began:4.0f} s  {line}", file=sys.stderr, flush=True)
+
+            machine = QemuHost(project_root(), record, name, host)
+            what = machine.up(say, wait=args.wait)
+            seconds = round(time.monotonic() - began, 1)
+            url = machine.status()["url"]
+            say(f"{what}, {url} answers")
+            done.append({"name": name, "done": what, "url": url, "seconds": seconds})
     if args.json:
         print(json.dumps(done, indent=1))
+    elif any(one["done"] == "made" for one in done):
+        print_credentials(args.file, record, {str(one["name"]): str(one["url"]) for one in done})
     return 0

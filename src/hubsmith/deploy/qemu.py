@@ -5,80 +5,35 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from hubsmith.deploy.hosts import Host
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError, ImageFailed
-from hubsmith.run import run, spawn
-from hubsmith.vm import Hardware, Instance, Machine, Testbed
-from hubsmith.vm.command import DISK, MONITOR
-from hubsmith.vm.qmp import QmpClient
+from hubsmith.run import run
+from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
+from hubsmith.vm.command import DISK
 from hubsmith.vm.waits import wait_until
 
 MACHINE = "machine.json"
+Say = Callable[[str], None]
 
-
-class _Lasting:
-    """Stands in for a testbed: same folder, but nothing in it ends with this process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.machines: list[Machine] = []
-
-    def spawn(
-        self, argv: Sequence[str | Path], *, cwd: Path | None = None,
-        stdin: int | IO[bytes] | None = subprocess.DEVNULL,
-        output: Path | None = None, pass_fds: Sequence[int] = (),
-    ) -> subprocess.Popen[bytes]:  # fmt: skip
-        if str(argv[0]) == "ssh":  # connections end with us; only QEMU stays
-            return spawn(argv, cwd=cwd, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with output.open("ab") if output else open(os.devnull, "wb") as stream:  # noqa: PTH123
-            # setsid would fork, and change the process id, if it led a group already.
-            return spawn(
-                ["setsid", *argv], cwd=cwd, stdin=stdin, stdout=stream, stderr=stream, pass_fds=pass_fds,
-                own_group=False,
-            )  # fmt: skip
-
-    def on_close(self, closer: Callable[[], object]) -> None:
-        """Nothing is closed."""
-
-
-class _Attached:
-    """A QEMU that an earlier command started, by its process id."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-
-    def poll(self) -> int | None:
-        """0 when it is gone."""
-        if self.returncode is None and not alive(self.pid):
-            self.returncode = 0
-        return self.returncode
-
-    def wait(self, timeout: float = 30) -> int:
-        """Wait for its end."""
-        wait_until("QEMU to end", lambda: self.poll() is not None, timeout=timeout, interval=0.1)
-        return 0
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is a QEMU of ours: ids are reused."""
-    try:
-        return b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+#: What a boot prints, in order, and what to call it.
+STAGES = (
+    (r"BdsDxe: starting", "the firmware starts the boot loader"),
+    (r"\[ +\d+\.\d+\] |Welcome to ", "the kernel runs"),
+    (r"cloud-init\[\d+\]: .* running 'init-local'", "the disk is set up; reading the metadata"),
+    (r"cloud-init\[\d+\]: .* running 'init'", "the network is up"),
+    (r" login:", "services are starting"),
+)
 
 
 class QemuHost:
-    """One host of a deployment.
+    """One machine of a deployment.
 
     :param root: the project's tree, where ``out/<image>/`` is.
     """
@@ -86,134 +41,158 @@ class QemuHost:
     def __init__(self, root: Path, record: Record, name: str, host: Host) -> None:
         self.root, self.record, self.name, self.host = root, record, name, host
         self.folder = record.folder / name
-        self.known = record.read(f"{name}/{MACHINE}") if self.folder.exists() else {}
+        self.known = record.read(f"{name}/{MACHINE}")
+
+    # What is there
+
+    @contextmanager
+    def machine(self) -> Iterator[Machine]:
+        """The machine as it was made, running or not; at the end all connections to it are closed.
+
+        :raises HubsmithError: it was never made.
+        """
+        if not self.known:
+            raise HubsmithError("it does not exist", where=self.name, mend="hubsmith up FILE")
+        with Lasting(self.record.folder) as place:
+            yield self._adopted(place)
+
+    def _adopted(self, place: Lasting) -> Machine:
+        wanted = self.known["wanted"]
+        machine = self._machine(
+            place,
+            Host.model_validate_json(json.dumps(wanted["host"])),
+            self._pinned(wanted["sha256"]),
+            wanted["settings"],
+        )
+        machine.adopt()
+        return machine
+
+    def status(self) -> dict[str, str]:
+        """Its row in `info`: Up-to-date, Outdated (another definition or image by now), Stopped or Missing."""
+        row = {"name": self.name, "status": "Missing", "type": f"qemu ({self.host.image})", "id": "", "url": ""}
+        if not self.known or not self.has_disk:
+            return row
+        with self.machine() as machine:
+            if not machine.running:
+                return row | {"status": "Stopped"}
+            same = self._changes() == []
+            return row | {
+                "status": "Up-to-date" if same else "Outdated", "id": str(machine.pid), "url": f"{machine.url}/",
+            }  # fmt: skip
 
     @property
-    def running(self) -> bool:
-        """Whether its QEMU runs."""
-        return bool(self.known.get("pid")) and alive(int(self.known["pid"]))
+    def has_disk(self) -> bool:
+        """Whether its disk exists."""
+        return (self.folder / DISK).exists()
 
-    @property
-    def url(self) -> str:
-        """Where its hub answers."""
-        return f"https://127.0.0.1:{self.known['ports']['443']}/"
-
-    def built(self) -> tuple[Path, str]:
+    def _image(self) -> tuple[Path, str]:
         """The built image and its checksum.
 
         :raises HubsmithError: it is not built.
         """
         image = self.root / "out" / self.host.image / f"{self.host.image}.qcow2"
         sums = image.parent / "SHA256SUMS"
-        if not image.is_file() or not sums.is_file():
-            raise HubsmithError(
-                f"the image {self.host.image!r} is not built",
-                where=str(image),
-                mend=f"hubsmith build {self.host.image}",
-            )
-        return image, next(line.split()[0] for line in sums.read_text().splitlines() if line.endswith(image.name))
+        lines = sums.read_text().splitlines() if sums.is_file() and image.is_file() else []
+        for line in lines:
+            if line.split()[1:] in ([image.name], [f"*{image.name}"]):
+                return image, line.split()[0]
+        mend = f"hubsmith build {self.host.image}"
+        raise HubsmithError(f"the image {self.host.image!r} is not built", where=str(image), mend=mend)
 
-    def status(self) -> str:
-        """Up-to-date, Outdated (another image or other settings now), Stopped or Missing."""
-        if not self.known:
-            return "Missing"
-        if not self.running:
-            return "Stopped"
-        return "Up-to-date" if self.known["wanted"] == self._wanted()[0] else "Outdated"
+    def _pinned(self, sha256: str) -> Path:
+        return self.record.folder / f"{sha256}.qcow2"
 
-    def _wanted(self) -> tuple[dict[str, Any], str]:
+    def _pin(self) -> str:
+        """Keep the image's bytes where no later build takes them away from under the machine's disk.
+
+        :returns: their checksum.
+        """
+        image, sha256 = self._image()
+        if not (pinned := self._pinned(sha256)).exists():
+            partial = pinned.with_suffix(".part")
+            partial.unlink(missing_ok=True)
+            try:
+                # A build never writes into a file of an earlier one.
+                os.link(image, partial)
+            except OSError:
+                run(["cp", "--reflink=auto", "--sparse=always", image, partial])
+            partial.rename(pinned)
+        return sha256
+
+    def _definition(self) -> dict[str, Any]:
         text, _ = self.record.settings(self.name, self.host)
-        hardware = self.host.model_dump(exclude={"settings"})
-        return {"sha256": self.built()[1], "settings": text, "hardware": json.loads(json.dumps(hardware))}, text
+        return {"host": self.host.model_dump(mode="json", exclude={"settings", "count"}), "settings": text}
 
-    def up(self, say: Callable[[str], None], *, wait: float) -> str:
+    def _changes(self) -> list[str]:
+        """How the machine differs from what it would be if it were made now."""
+        had, now = self.known["wanted"], self._definition()
+        names = {"host": "other hardware", "settings": "other settings"}
+        found = [what for key, what in names.items() if had[key] != now[key]]
+        try:
+            if self._image()[1] != had["sha256"]:
+                found.append("another image")
+        except HubsmithError:
+            pass  # it was built once and is not there any more: nothing newer is known
+        return found
+
+    # Up and down
+
+    def up(self, say: Say, *, wait: float) -> str:
         """Bring it up and wait until its hub answers; does nothing when it is up as wanted.
 
         :param say: gets one line per step.
         :param wait: seconds for the boot.
         :returns: what was done.
-        :raises HubsmithError: it runs with another image or other settings.
-        :raises ImageFailed: it did not come up, or it refused its settings.
+        :raises HubsmithError: it exists with another image, other hardware or other settings.
+        :raises ImageFailed: it did not come up, or it refuses its settings.
         """
-        wanted, text = self._wanted()
-        if self.known and self.known["wanted"] != wanted:
-            raise HubsmithError(
-                "it exists with another image, other hardware or other settings", where=self.name,
-                mend="hubsmith down FILE --delete, then up again (a replacement that keeps the homes is not there yet)",
-            )  # fmt: skip
-        done = "is up already"
-        if not self.running:
-            done = "started again" if self.known else "made"
-            machine = self._start(wanted, text, say)
-        else:
-            machine = self.machine()
-        self._wait(machine, say, wait)
-        return done
+        with Lasting(self.record.folder) as place:
+            done = "is up already"
+            if not self.known:
+                done = "made"
+                # Before the machine itself, so that an interrupted `up` is taken up where it was.
+                self.known = {"wanted": {**self._definition(), "sha256": self._pin()}}
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                self.record.write(f"{self.name}/{MACHINE}", self.known)
+            elif changes := self._changes():
+                raise HubsmithError(
+                    f"it exists with {' and '.join(changes)}; replacing it and keeping its homes is not possible yet",
+                    where=self.name, mend="hubsmith down FILE --delete (deletes the homes), then hubsmith up FILE",
+                )  # fmt: skip
+            machine = self._adopted(place)
+            if not machine.running:
+                done = done if done == "made" else "started"
+                say(f"starting QEMU ({machine.accelerator.name})")
+                machine.start()
+            self._wait(machine, say, wait)
+            return done
 
-    def _start(self, wanted: dict[str, Any], text: str, say: Callable[[str], None]) -> Machine:
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        image = self._pin(*self.built())
-        machine = self._machine(image, text)
-        say(f"{self.name}: starting QEMU ({machine.accelerator.name})")
-        machine.start()
-        assert machine._process is not None
-        self.known = {
-            "wanted": wanted,
-            "pid": machine._process.pid,
-            "ports": {str(k): v for k, v in machine.ports.items()},
-        }
-        self.record.write(f"{self.name}/{MACHINE}", self.known)
-        return machine
-
-    def _pin(self, image: Path, sha256: str) -> Path:
-        """A link to the image's bytes that a later build cannot take away from under the machine's disk."""
-        pinned = self.record.folder / f"{sha256}.qcow2"
-        if not pinned.exists():
-            try:
-                os.link(image, pinned)
-            except OSError:  # another file system
-                run(["cp", "--sparse=always", image, pinned])
-        return pinned
-
-    def _machine(self, image: Path, text: str) -> Machine:
-        host = self.host
-        indented = "".join(f"      {line}\n" for line in text.splitlines())
-        user_data = (
-            "#cloud-config\nwrite_files:\n  - path: /etc/hubsmith/settings.toml\n    permissions: '0600'\n"
-            f"    content: |\n{indented}"
-        )
+    def _machine(self, place: Lasting, host: Host, image: Path, settings: str) -> Machine:
+        file = {"path": "/etc/hubsmith/settings.toml", "permissions": "0600", "content": settings}
         hardware = Hardware(
-            memory_mb=host.memory_mb, cpus=host.cpus, firmware=host.firmware, disk_size_gb=host.disk_gb, durable=True
-        )
-        place = cast(Testbed, _Lasting(self.record.folder))
-        machine = Machine(place, self.name, image, hardware, instance=Instance(self.name, user_data=user_data))
-        (self.folder / "seed.iso").chmod(0o600)
-        shutil.rmtree(self.folder / "seed", ignore_errors=True)
-        return machine
+            memory_mb=host.memory_mb, cpus=host.cpus, firmware=host.firmware, disk_size_gb=host.disk_gb, durable=True,
+            volumes=tuple(Volume(volume.name, volume.size_gb) for volume in host.volumes),
+            forwards={22: host.ssh_port or 0, 80: 0, 443: host.https_port or 0},
+        )  # fmt: skip
+        # JSON is YAML.
+        user_data = "#cloud-config\n" + json.dumps({"write_files": [file]})
+        return Machine(place, self.name, image, hardware, instance=Instance(self.name, user_data=user_data))
 
-    def machine(self) -> Machine:
-        """The running machine.
-
-        :raises HubsmithError: it does not run.
-        """
-        if not self.running:
-            raise HubsmithError("it does not run", where=self.name, mend="hubsmith up FILE")
-        machine = self._machine(
-            self.record.folder / f"{self.known['wanted']['sha256']}.qcow2", self.known["wanted"]["settings"]
-        )
-        machine.ports = {int(guest): int(port) for guest, port in self.known["ports"].items()}
-        machine._process = cast("subprocess.Popen[bytes]", _Attached(int(self.known["pid"])))
-        return machine
-
-    def _wait(self, machine: Machine, say: Callable[[str], None], wait: float) -> None:
-        began, told = time.monotonic(), ""
+    def _wait(self, machine: Machine, say: Say, wait: float) -> None:
+        stage, told = 0, ""
 
         def answers() -> bool:
-            nonlocal told
-            lines = re.findall(r"^hubsmith: (.+?)\r?$", machine.console.text(machine.started_at), re.MULTILINE)
+            nonlocal stage, told
+            text = machine.console.text(machine.started_at)
+            reached = max((n for n, (mark, _) in enumerate(STAGES, 1) if re.search(mark, text)), default=0)
+            if reached > stage:
+                stage = reached
+                say(STAGES[stage - 1][1])
+            # What the machine says of itself, see the module `status`.
+            lines = re.findall(r"^hubsmith: (.+)$", text, re.MULTILINE)
             if lines and lines[-1] != told:
                 told = lines[-1]
-                say(f"{self.name}: {told} ({time.monotonic() - began:.0f} s)")
+                say(told)
             if told.startswith("refused"):
                 raise ImageFailed(f"the machine refuses its settings: {told}", where=self.name)
             try:
@@ -221,28 +200,26 @@ class QemuHost:
             except OSError:
                 return False
 
-        wait_until(f"the hub of {self.name}", answers, timeout=wait, interval=1, alive=machine.alive, seen=machine.seen)
+        def seen() -> str:
+            said = f"it says: {told}\n" if told else ""
+            return f"{said}{machine.seen()}\nthe whole console: {machine.console.log}"
 
-    def down(self, *, timeout: float = 90) -> str:
+        wait_until(f"the hub of {self.name}", answers, timeout=wait, interval=1, alive=machine.alive, seen=seen)
+
+    def down(self, *, timeout: float = 120) -> str:
         """Switch it off, in an orderly way when it answers in time.
 
         :returns: what was done.
         """
-        if not self.running:
-            return "is not running"
-        pid = int(self.known["pid"])
-        qmp = QmpClient(self.folder / MONITOR, self.name)
-        qmp.execute("system_powerdown")
-        qmp.close()
-        deadline = time.monotonic() + timeout
-        while alive(pid) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        if not alive(pid):
-            return "stopped"
-        os.kill(pid, signal.SIGKILL)
-        return f"did not stop within {timeout:.0f} s and was killed"
-
-    @property
-    def has_disk(self) -> bool:
-        """Whether its disk exists."""
-        return (self.folder / DISK).exists()
+        if not self.known:
+            return "does not exist"
+        with self.machine() as machine:
+            if not machine.running:
+                return "is not running"
+            began = time.monotonic()
+            try:
+                machine.shutdown(timeout)
+            except ImageFailed:
+                machine.kill()
+                return f"did not switch itself off within {timeout:.0f} s and was killed"
+            return f"stopped ({time.monotonic() - began:.0f} s)"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tomli_w
 
 from hubsmith.deploy.hosts import Host
+from hubsmith.errors import HubsmithError
 from hubsmith.paths import state_dir
 from hubsmith.settings.load import parse
 from hubsmith.settings.passwords import hash_password
@@ -32,6 +36,22 @@ class Record:
         self.folder = state_dir() / "deployments" / name
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else changes the deployment meanwhile.
+
+        :raises HubsmithError: somebody does.
+        """
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HubsmithError(
+                    "another `hubsmith up` or `down` is at work on this deployment", where=self.folder.name,
+                    mend="wait for its end, then run it again",
+                ) from None  # fmt: skip
+            yield
 
     def credentials(self, host: str, users: list[str]) -> dict[str, str]:
         """One-time passwords: made once per user and kept, so that a repeated launch hands out the same ones."""

@@ -48,16 +48,19 @@ def overlay(backing: Path, target: Path, size_gb: float | None = None) -> None:
     if size and int(size[0]) < int(info["virtual-size"]):
         have = int(info["virtual-size"]) / GIB
         raise HubsmithError(f"a disk of {size_gb:g} GiB is smaller than the image ({have:.1f} GiB)", where=str(backing))
-    _create(["-b", str(backing.resolve()), "-F", str(info["format"]), str(target), *size])
+    _create(target, ["-b", str(backing.resolve()), "-F", str(info["format"])], size)
 
 
 def blank(target: Path, size_gb: float) -> None:
     """Make an empty disk."""
-    _create([str(target), str(round(size_gb * GIB))])
+    _create(target, [], [str(round(size_gb * GIB))])
 
 
-def _create(arguments: list[str]) -> None:
+def _create(target: Path, options: list[str], size: list[str]) -> None:
+    # As a whole or not at all: an interrupted start is simply repeated.
+    partial = target.with_suffix(".part")
     try:
-        run(["qemu-img", "create", "-q", "-f", "qcow2", *arguments], timeout=60)
+        run(["qemu-img", "create", "-q", "-f", "qcow2", *options, partial, *size], timeout=60)
     except CommandFailed as error:
         raise HarnessFailed(f"a disk could not be made: {error}") from error
+    partial.replace(target)

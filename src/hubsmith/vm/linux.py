@@ -53,11 +53,29 @@ class Machine(VirtualMachine):
         super().__init__(testbed, name, image, hardware, accelerator=accelerator)
         self.user, self.source = user, source
         self.key = ssh_key(testbed.folder)
-        public = self.key.with_suffix(".pub").read_text().strip()
-        given = instance or Instance(hostname=name)
-        self.instance = replace(given, ssh_keys=(*given.ssh_keys, public))
-        self.attachments = metadata.attach(self.folder, source, self.instance, self.mac)
+        self.renew(instance or Instance(hostname=name))
         self._ssh: Ssh | None = None
+
+    # Metadata
+
+    def renew(self, instance: Instance) -> None:
+        """Give the machine other metadata, with its next start; the run's SSH key is added to its keys."""
+        public = self.key.with_suffix(".pub").read_text().strip()
+        self.instance, self._delivered = replace(instance, ssh_keys=(*instance.ssh_keys, public)), False
+
+    def _make_files(self) -> None:
+        super()._make_files()
+        if not self._delivered:
+            self.attachments = metadata.attach(self.folder, self.source, self.instance, self.mac)
+            self._delivered = True
+
+    def restore(self, snapshot: Snapshot, *, timeout: float = 60) -> None:
+        """Go back to a snapshot, of this machine or of one with the same hardware, and set the clock right.
+
+        :raises HarnessFailed: QEMU could not read the state.
+        """
+        self._delivered = True  # it is part of the snapshot
+        super().restore(snapshot, timeout=timeout)
 
     # Commands
 

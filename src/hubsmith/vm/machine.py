@@ -32,6 +32,8 @@ log = logging.getLogger("hubsmith.vm")
 #: The host's own share of memory, in MiB, that a machine may not take.
 RESERVE_MB = 512
 _STATE = "memory"
+#: Where on the console the last start began, for whoever adopts the machine.
+_STARTED = "started-at"
 
 
 @dataclass(frozen=True)
@@ -124,18 +126,17 @@ class VirtualMachine:
             raise HarnessFailed(f"the machine {self.name!r} is off")
         return self._process.pid
 
-    def adopt(self, pid: int, ports: Mapping[int, int], started_at: int = 0) -> bool:
+    def adopt(self) -> bool:
         """Take over a machine that an earlier command started in this folder.
 
-        :param ports: its forwards: guest port to host port.
-        :param started_at: the machine's own :attr:`started_at`: where on the console its last start began.
-        :returns: whether it still runs.
+        :returns: whether it runs.
         """
-        try:
-            self._process = Adopted(pid, self.folder)
-        except ProcessLookupError:
-            return False
-        self.ports, self.started_at = dict(ports), started_at
+        if self._process is None and (found := Adopted.find(self.folder)):
+            self._process = found
+            with contextlib.suppress(OSError, ValueError):
+                self.started_at = int((self.folder / _STARTED).read_text())
+            self.ports = forwarded(self.qmp.human("info usernet"))
+            self.let_go()
         return self.running
 
     def let_go(self) -> None:
@@ -351,7 +352,9 @@ class VirtualMachine:
             if not (self.folder / command.volume_file(volume.name)).exists():
                 disks.blank(self.folder / command.volume_file(volume.name), volume.size_gb)
         if self.hardware.firmware == "uefi" and not (self.folder / command.VARS).exists():
-            shutil.copyfile(OVMF_VARS, self.folder / command.VARS)
+            partial = self.folder / f"{command.VARS}.part"
+            shutil.copyfile(OVMF_VARS, partial)
+            partial.rename(self.folder / command.VARS)
 
     def _launch(self, *, incoming: bool, timeout: float) -> None:
         if free_memory_mb() < self.hardware.memory_mb + RESERVE_MB:
@@ -381,6 +384,7 @@ class VirtualMachine:
         output = self.folder / "qemu.log"
         output.write_text(shlex.join(argv) + "\n")
         self.started_at = self.console.size()
+        (self.folder / _STARTED).write_text(str(self.started_at))
         process = self._process = self.testbed.spawn(argv, cwd=self.folder, output=output)
         deadline = time.monotonic() + scaled(timeout)
         while True:

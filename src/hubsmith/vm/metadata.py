@@ -192,8 +192,12 @@ def _write(root: Path, tree: Tree) -> None:
 
 def _volume(folder: Path, label: str, tree: Tree) -> Attachments:
     _write(folder / "seed", tree)
+    image = folder / SEED
     run(
-        ["xorriso", "-as", "mkisofs", "-quiet", "-V", label, "-J", "-R", "-o", folder / SEED, folder / "seed"],
+        ["xorriso", "-as", "mkisofs", "-quiet", "-V", label, "-J", "-R", "-o", image, folder / "seed"],
         timeout=60,
     )
+    # It holds the user-data, that is secrets, and no longer needs a second copy.
+    image.chmod(0o600)
+    shutil.rmtree(folder / "seed")
     return Attachments(drives=(SEED,))

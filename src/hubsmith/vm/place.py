@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+QEMU_NAMES = "qemu-system-"
+
 
 class Process(Protocol):
     """A running program: a child, or one that an earlier command started."""
@@ -86,7 +88,7 @@ class Lasting:
         pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a program: QEMU to last, anything else to end with the command."""
-        stays = str(argv[0]).startswith("qemu-system-")
+        stays = str(argv[0]).startswith(QEMU_NAMES)
         # In a session of its own, no hang-up of the terminal reaches it. setsid would fork, and so change the process
         # id, if it led a group already.
         words = ["setsid", *argv] if stays else ["setpriv", "--pdeathsig", "KILL", "--", *argv]
@@ -127,22 +129,25 @@ class Lasting:
 class Adopted:
     """A QEMU that another process started.
 
-    :param pid: its number, which may belong to somebody else by now.
-    :param folder: the machine's, in which QEMU works: by that it is recognised.
+    :param pid: its number.
     :raises ProcessLookupError: it is gone.
     """
 
-    def __init__(self, pid: int, folder: Path) -> None:
+    def __init__(self, pid: int) -> None:
         self._pid = pid
-        # The handle first: it stays with the process that is looked at, whatever becomes of its number.
         self._handle = os.pidfd_open(pid)
-        try:
-            ours = Path(f"/proc/{pid}/cwd").samefile(folder)
-        except OSError:
-            ours = False
-        if not ours:
-            os.close(self._handle)
-            raise ProcessLookupError(pid)
+
+    @classmethod
+    def find(cls, folder: Path) -> Adopted | None:
+        """The QEMU that works in a folder, if there is one: no file could say so after a crash of the host."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "exe").readlink().name.startswith(QEMU_NAMES) and (process / "cwd").samefile(folder):
+                    found = cls(int(process.name))
+                    # Again, now that the handle holds it: the number could have changed hands.
+                    if (process / "cwd").samefile(folder):
+                        return found
+        return None
 
     @property
     def pid(self) -> int:

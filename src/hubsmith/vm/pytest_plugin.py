@@ -43,7 +43,8 @@ from hubsmith.vm.testbed import Testbed, free_memory_mb
 DEFAULT_IMAGE = "master"
 _TESTBED: pytest.StashKey[Testbed] = pytest.StashKey()
 _SEEN: pytest.StashKey[dict[VirtualMachine, int]] = pytest.StashKey()
-_VERDICT = "verdict"
+#: The property of a failed test that says what is at fault: `image` or `harness`.
+VERDICT = "verdict"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -169,7 +170,7 @@ def pytest_runtest_makereport(
     error = call.excinfo.value
     if isinstance(error, HubsmithError):
         verdict = "harness" if isinstance(error, HarnessFailed) else "image"
-        report.user_properties.append((_VERDICT, verdict))
+        report.user_properties.append((VERDICT, verdict))
         report.sections.append(("Verdict", f"the {verdict} failed"))
     # Where a fixture may still have its machine, that is before the tear-down.
     if call.when != "teardown" and (machines := _machines(item)):

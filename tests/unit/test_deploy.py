@@ -1,0 +1,120 @@
+"""Host files and what is remembered of a deployment; machines are brought up in ``tests/vm/test_deploy_tiny.py``."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from hubsmith.deploy.hosts import Deployment, Host, load_deployment
+from hubsmith.deploy.record import Record, one_time_password
+from hubsmith.errors import DefinitionError, HubsmithError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    monkeypatch.setenv("HUBSMITH_STATE", str(tmp_path / "state"))
+    return Record("single")
+
+
+def load(tmp_path: Path, text: str) -> Deployment:
+    (tmp_path / "hosts").mkdir(exist_ok=True)
+    (tmp_path / "hosts" / "x.toml").write_text(text)
+    return load_deployment(tmp_path / "hosts" / "x.toml")
+
+
+HEAD = '[deployment]\nname = "x"\n'
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "hosts").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_host_files_of_the_tree_are_good(path: Path) -> None:
+    assert load_deployment(path).machines()
+
+
+def test_a_count_makes_so_many_machines(tmp_path: Path) -> None:
+    found = load(tmp_path, HEAD + '[hosts.hub]\nimage = "master"\n[hosts.worker]\nimage = "worker"\ncount = 3\n')
+    assert list(found.machines()) == ["hub", "worker-1", "worker-2", "worker-3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD, "hosts/x.toml: missing key 'hosts'"),
+        (HEAD + "[hosts.hub]\n", "missing key 'hosts.hub.image'"),
+        (HEAD + '[hosts.hub]\nimage = "m"\nmemory = 3\n', "unknown key 'hosts.hub.memory'; did you mean 'memory_mb'?"),
+        (HEAD + '[hosts.hub]\nimage = "m"\nmemory_mb = "3"\n', "hosts.hub.memory_mb: input should be a valid integer"),
+        (HEAD + '[hosts.hub]\nimage = "m"\nfirmware = "efi"\n', "hosts.hub.firmware: input should be 'uefi' or 'bios'"),
+        (HEAD + '[hosts.Hub]\nimage = "m"\n', "hosts.Hub"),
+        ('[deployment]\nname = "x"\ntarget = "aws"\n', "deployment.target: input should be 'qemu'"),
+        ("[deployment\n", "not TOML"),
+    ],
+)
+def test_a_bad_host_file_is_refused_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DefinitionError, match=re.escape(message)):
+        load(tmp_path, text)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match="there is no such file"):
+        load_deployment(tmp_path / "hosts" / "none.toml")
+
+
+def test_one_time_passwords_are_made_once_for_who_has_no_other_way_in(record: Record) -> None:
+    digest = bcrypt.hashpw(b"something", bcrypt.gensalt(4)).decode()
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6tGFzDwQc6uLnftZgIa+t1Rua/Io6xIgP2PXORzceH carol@laptop"
+    users = [{"name": "alice"}, {"name": "bob", "password_hash": digest}, {"name": "carol", "ssh_keys": [key]}]
+    host = Host(image="master", settings={"users": users})
+    text, passwords = record.settings("hub", host)
+    assert list(passwords) == ["alice"]
+    written = {user["name"]: user for user in tomllib.loads(text)["users"]}
+    assert bcrypt.checkpw(passwords["alice"].encode(), written["alice"]["password_hash"].encode())
+    assert written["bob"]["password_hash"] == digest
+    assert "password_hash" not in written["carol"]
+    assert passwords["alice"] not in text
+    # Again, and by another process: nothing changes, so that a running machine is up to date.
+    assert Record("single").settings("hub", host) == (text, passwords)
+    assert "alice" in json.loads((record.folder / "credentials.json").read_text())["hub"]
+
+
+def test_the_record_is_for_its_owner_only(record: Record) -> None:
+    record.settings("hub", Host(image="master", settings={"users": [{"name": "alice"}]}))
+    assert stat.S_IMODE(record.folder.stat().st_mode) == 0o700
+    for path in record.folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
+
+
+def test_bad_settings_are_refused_before_anything_starts(record: Record) -> None:
+    with pytest.raises(DefinitionError, match=r"(?s)hosts.hub.settings.*hub.admin.*did you mean `admins`"):
+        record.settings("hub", Host(image="master", settings={"hub": {"admin": ["alice"]}}))
+
+
+def test_passwords_are_long_enough_and_differ() -> None:
+    many = {one_time_password() for _ in range(1000)}
+    assert len(many) == 1000
+    assert all(re.fullmatch(r"([a-z2-9]{4}-){2}[a-z2-9]{4}", one) for one in many)
+
+
+def test_two_commands_do_not_change_one_deployment(record: Record) -> None:
+    code = "from hubsmith.deploy.record import Record\nwith Record('single').locked(): print('mine')"
+    with record.locked():
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "another `hubsmith up` or `down` is at work" in other.stderr
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "mine\n"
+
+
+def test_a_partly_written_record_is_never_seen(record: Record) -> None:
+    record.write("credentials.json", {"hub": {"alice": "old"}})
+    with pytest.raises(TypeError):
+        record.write("credentials.json", {"hub": object()})
+    assert record.read("credentials.json") == {"hub": {"alice": "old"}}
+    with pytest.raises(HubsmithError), record.locked(), record.locked():
+        pass

@@ -1,0 +1,197 @@
+"""The `qemu` target with a guest of one boot sector: everything but the hub itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+
+from hubsmith.deploy.hosts import Host
+from hubsmith.deploy.qemu import QemuHost
+from hubsmith.deploy.record import Record
+from hubsmith.errors import HubsmithError, ImageFailed
+from hubsmith.vm.place import Adopted
+
+pytestmark = [pytest.mark.vm, pytest.mark.needs(memory_mb=1024)]
+
+HOST = Host(image="tiny", memory_mb=1024, cpus=1, disk_gb=4, firmware="bios", settings={"users": [{"name": "alice"}]})
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HUBSMITH_STATE", str(tmp_path / "state"))
+    for folder in ("images", "modules", "hosts"):
+        (tmp_path / folder).mkdir()
+    build(tmp_path)
+    return tmp_path
+
+
+def build(root: Path, more: bytes = b"") -> None:
+    out = root / "out" / "tiny"
+    out.mkdir(parents=True, exist_ok=True)
+    raw = tiny.make_image(root / "tiny.raw")
+    raw.write_bytes(raw.read_bytes() + more)
+    image = out / "tiny.qcow2"
+    image.unlink(missing_ok=True)
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image], check=True)
+    (out / "SHA256SUMS").write_text(f"{hashlib.sha256(image.read_bytes()).hexdigest()}  tiny.qcow2\n")
+
+
+@pytest.fixture
+def host(root: Path) -> Iterator[QemuHost]:
+    record = Record("trial")
+    yield QemuHost(root, record, "hub", HOST)
+    if left := Adopted.find(record.folder / "hub"):
+        os.kill(left.pid, signal.SIGKILL)
+
+
+def again(host: QemuHost, definition: Host = HOST) -> QemuHost:
+    """The same machine, as the next command sees it."""
+    return QemuHost(host.root, Record("trial"), host.name, definition)
+
+
+def bring_up(host: QemuHost) -> list[str]:
+    """The guest has no hub, so that every wait for one ends in vain."""
+    said: list[str] = []
+    with pytest.raises(ImageFailed, match=r"(?s)waited 3 s for the hub of hub.*tiny: ready.*the whole console: "):
+        host.up(said.append, wait=3)
+    return said
+
+
+def test_from_up_to_down(host: QemuHost) -> None:
+    assert host.status()["status"] == "Missing"
+    assert bring_up(host)[0].startswith("starting QEMU")
+    status = again(host).status()
+    assert status["status"] == "Up-to-date"
+    pid = int(status["id"])
+    assert os.getsid(pid) == pid, "it would end with this terminal"
+    # Again: the same machine goes on.
+    assert not any("starting QEMU" in line for line in bring_up(again(host)))
+    assert again(host).status() == status
+    assert again(host).down(timeout=30).startswith("stopped")
+    assert again(host).status()["status"] == "Stopped"
+    assert again(host).down() == "is not running"
+    assert any("starting QEMU" in line for line in bring_up(again(host)))
+
+
+def test_what_a_machine_wrote_survives_down_and_up(host: QemuHost) -> None:
+    bring_up(host)
+    with again(host).machine() as machine:
+        machine.send_console("ccw")
+        machine.wait_for_console("tiny: 2\ntiny: 2\n", 30)
+    again(host).down(timeout=30)
+    bring_up(again(host))
+    with again(host).machine() as machine:
+        machine.send_console("l")
+        machine.wait_for_console("tiny: 2", 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"cpus": 2}, "other hardware"), ({"settings": {"users": [{"name": "bob"}]}}, "other settings")],
+)
+def test_a_changed_definition_is_not_applied_in_silence(host: QemuHost, change: dict[str, object], why: str) -> None:
+    bring_up(host)
+    changed = again(host, Host.model_validate({**HOST.model_dump(), **change}))
+    assert changed.status()["status"] == "Outdated"
+    with pytest.raises(HubsmithError, match=f"it exists with {why}.*") as caught:
+        changed.up(lambda line: None, wait=3)
+    assert "hubsmith down FILE --delete" in str(caught.value.mend)
+
+
+def test_a_new_build_leaves_the_running_machine_its_disk(host: QemuHost) -> None:
+    bring_up(host)
+    build(host.root, more=b"\1" * 512)
+    assert again(host).status()["status"] == "Outdated"
+    with again(host).machine() as machine:
+        machine.reset()
+        machine.wait_for_console("(?s)tiny: ready.*tiny: ready", 30)
+    with pytest.raises(HubsmithError, match="it exists with another image"):
+        again(host).up(lambda line: None, wait=3)
+    # Without any build there is nothing newer.
+    (host.root / "out" / "tiny" / "SHA256SUMS").unlink()
+    assert again(host).status()["status"] == "Up-to-date"
+
+
+def test_an_image_that_is_not_built(host: QemuHost) -> None:
+    (host.root / "out" / "tiny" / "tiny.qcow2").unlink()
+    with pytest.raises(HubsmithError, match="'tiny' is not built") as caught:
+        host.up(lambda line: None, wait=3)
+    assert caught.value.mend == "hubsmith build tiny"
+    assert again(host).status()["status"] == "Missing"
+
+
+def test_a_machine_that_ignores_the_power_button_is_killed(host: QemuHost) -> None:
+    bring_up(host)
+    with again(host).machine() as machine:
+        machine.reset()
+        machine.qmp.execute("stop")  # a guest that stands still
+    assert again(host).down(timeout=1) == "did not switch itself off within 1 s and was killed"
+    assert again(host).status()["status"] == "Stopped"
+
+
+def test_a_panic_is_told_at_once(host: QemuHost) -> None:
+    bring_up(host)
+    with again(host).machine() as machine:
+        machine.send_console("p")
+        machine.wait_for_console("panic", 30)
+    began = time.monotonic()
+    with pytest.raises(ImageFailed, match=r"is dead.*Kernel panic"):
+        again(host).up(lambda line: None, wait=300)
+    assert time.monotonic() - began < 60
+    # A panic of an earlier start does not count against the next one.
+    again(host).down(timeout=30)
+    bring_up(again(host))
+
+
+UP = "import sys; from hubsmith.cli import main; sys.exit(main(['up', 'hosts/trial.toml', '--wait', '600']))"
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("mark", ["", "starting QEMU"])
+def test_an_interrupted_up_is_taken_up_again(host: QemuHost, sign: signal.Signals, mark: str) -> None:
+    settings = json.dumps(HOST.settings["users"][0]["name"])
+    (host.root / "hosts" / "trial.toml").write_text(
+        '[deployment]\nname = "trial"\n[hosts.hub]\nimage = "tiny"\nmemory_mb = 1024\ncpus = 1\ndisk_gb = 4\n'
+        f'firmware = "bios"\n[[hosts.hub.settings.users]]\nname = {settings}\n'
+    )
+    first = subprocess.Popen([sys.executable, "-c", UP], cwd=host.root, stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    if mark:
+        while mark not in first.stderr.readline():
+            pass
+    else:
+        time.sleep(0.7)  # somewhere in the middle
+    first.send_signal(sign)
+    first.wait(60)
+    bring_up(again(host))
+    machines = [path for path in Path("/proc").glob("[0-9]*/cwd") if _same(path, host.folder)]
+    assert len(machines) == 1
+    assert not list(host.record.folder.rglob("*.part"))
+
+
+def _same(link: Path, folder: Path) -> bool:
+    try:
+        return link.samefile(folder)
+    except OSError:
+        return False
+
+
+def test_nobody_else_reads_the_disks_and_secrets(host: QemuHost) -> None:
+    bring_up(host)
+    assert host.record.folder.stat().st_mode & 0o777 == 0o700
+    password = host.record.read("credentials.json")["hub"]["alice"]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert password.encode() not in path.read_bytes()
+        except OSError:
+            continue
