@@ -196,7 +196,7 @@ class QemuHost:
             if told.startswith("refused"):
                 raise ImageFailed(f"the machine refuses its settings: {told}", where=self.name)
             try:
-                return machine.get("/hub/login", timeout=20).status == 200
+                return machine.get("/hub/login", timeout=min(20, wait)).status == 200
             except OSError:
                 return False
 
