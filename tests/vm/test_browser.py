@@ -91,9 +91,11 @@ def test_log_in_compute_and_log_out(window: Window) -> None:
     page = window.lab("alice")
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
     cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first
-    cell.wait_for(timeout=LAB)
+    # JupyterLab takes the focus for itself until the kernel is there; what is typed earlier goes nowhere.
+    page.get_by_role("button", name="Python 3 (ipykernel) | Idle").wait_for(timeout=1000 * scaled(KERNEL))
     cell.click()
     page.keyboard.type("5 * 4")
+    expect(cell).to_have_text("5 * 4")
     page.keyboard.press("Shift+Enter")
     output = page.locator(".jp-OutputArea-output pre").first
     expect(output).to_have_text("20", timeout=1000 * scaled(KERNEL))

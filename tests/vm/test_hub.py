@@ -11,7 +11,7 @@ from people import PASSWORD, WRONG, settings
 
 from hubsmith.vm.waits import scaled, wait_until
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.slow]
 
 #: A shell for a kernel: what a line prints, on both outputs.
 SH = """
@@ -108,7 +108,7 @@ def test_a_killed_proxy_knows_all_servers_again(hub: Hub) -> None:
     def served() -> bool:
         return alice.request("GET", "/user/alice/api/kernels", allow_redirects=False).status_code == 200
 
-    wait_until("the route to alice's server", served, timeout=60, interval=1, seen=hub.machine.seen)
+    wait_until("the route to alice's server", served, timeout=120, interval=1, seen=hub.machine.seen)
     assert kernel.execute("x") == "42"
 
 

@@ -38,7 +38,7 @@ c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
 # In seconds. The hub compares the proxy's routes with its own as often as it looks at activity: if the proxy fails, its
 # successor knows all servers again after so long.
-c.JupyterHub.last_activity_interval = 15
+c.JupyterHub.last_activity_interval = 30
 
 # State.
 c.JupyterHub.db_url = f"sqlite:///{DATABASE}"
