@@ -21,7 +21,7 @@ from hubsmith.vm.accel import Accelerator, boots
 from hubsmith.vm.checks import Allowed, problems
 from hubsmith.vm.qmp import QmpRefused
 
-pytestmark = [pytest.mark.vm, pytest.mark.needs(memory_mb=256)]
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.needs(memory_mb=256)]
 
 SMALL = Hardware(firmware="bios", memory_mb=64, cpus=1)
 READY = "tiny: ready"

@@ -146,7 +146,10 @@ def kill(child: Process, grace: float = 0.0) -> int:
     :param grace: seconds that it gets after SIGTERM before SIGKILL.
     :returns: its exit code.
     """
-    if grace and child.poll() is None:
+    # A program that was collected has given back its number, which may be somebody else's by now.
+    if (code := child.poll()) is not None:
+        return code
+    if grace:
         os.kill(child.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(grace)
