@@ -1,4 +1,4 @@
-"""Processes and folders of a testbed; how it ends when the harness is killed is in ``tests/vm/test_harness_tiny.py``."""
+"""Processes and folders of a testbed; what happens when the harness is killed: ``tests/vm/test_harness_tiny.py``."""
 
 from __future__ import annotations
 
