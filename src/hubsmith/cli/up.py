@@ -44,6 +44,6 @@ def main(args: argparse.Namespace) -> int:
             done.append({"name": name, "done": what, "url": url, "seconds": seconds})
     if args.json:
         print(json.dumps(done, indent=1))
-    elif any(one["done"] == "made" for one in done):
+    elif any(one["done"] != "is up already" for one in done):
         print_credentials(args.file, record, {str(one["name"]): str(one["url"]) for one in done})
     return 0

@@ -30,7 +30,9 @@ HARMLESS = re.compile(
     r"Kernel command line:|Command line:|panic=|dracut-cmdline"
 )
 #: Under emulation these tell of a busy host: a processor of the guest did not run for a while.
-STALLS = re.compile(r"watchdog: BUG: soft lockup|rcu: INFO: rcu_\w+ (?:self-)?detected|blocked for more than \d+ seconds")
+STALLS = re.compile(
+    r"watchdog: BUG: soft lockup|rcu: INFO: rcu_\w+ (?:self-)?detected|blocked for more than \d+ seconds"
+)
 _SCRIPT = (
     "systemctl --failed --no-legend --plain --no-pager; echo ==; "
     "journalctl -b -q --no-pager -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,PRIORITY --grep "
