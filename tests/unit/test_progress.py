@@ -52,10 +52,9 @@ def until_closed(terminal: int) -> Iterator[str]:
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        with Bytes("fetch", 1, 100, terminal) as shown:
-            shown.advance(100)
-            shown.finish()
+    with os.fdopen(theirs, "w") as terminal, Bytes("fetch", 1, 100, terminal) as shown:
+        shown.advance(100)
+        shown.finish()
     told = "".join(until_closed(ours))
     os.close(ours)
     assert "fetch 1/1" in told
