@@ -286,7 +286,15 @@ class Machine(VirtualMachine):
     # Power
 
     def reboot(self, timeout: float = 400) -> None:
-        """Restart the guest's system in an orderly way and wait until it is up again.
+        """Restart the guest's system in an orderly way and wait until it is up again and well.
+
+        :raises ImageFailed: it did not go down or did not come back, or a unit failed.
+        """
+        self.restart(timeout)
+        self.wait_for_boot(timeout)
+
+    def restart(self, timeout: float = 400) -> None:
+        """Restart the guest's system in an orderly way and wait for SSH, in whatever state it comes back.
 
         :raises ImageFailed: it did not go down or did not come back.
         """
@@ -303,7 +311,6 @@ class Machine(VirtualMachine):
                 return False
 
         self.wait_until(f"{self.name} to reboot", rebooted, timeout, interval=1)
-        self.wait_for_boot(timeout)
 
     def boot_id(self) -> str:
         """Changes with every boot."""
