@@ -8,4 +8,5 @@ from pathlib import Path
 # The clients and guests of the tests are modules beside them.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from bare_fixtures import bare, bare_snapshot  # noqa: F401  (fixtures)
 from hub_fixtures import hub, hub_snapshot  # noqa: F401  (fixtures)
