@@ -1,8 +1,9 @@
 # The derivation graph of hubsmith: a small Nix library without nixpkgs.
 #
-#   artifacts (fixed-output) ─> tools ─┬─> packages (.deb) ─┬─> initrd ───────┐
-#                                      ├─> env (wheels) ────┼─> root (EROFS) ─┴─> disk ─> image (qcow2, SBOM, checksums)
-#                                      └─> env (npm) ───────┘
+#   artifacts (fixed-output) ─> tools ─┬─> packages (.deb) ─┬─> initrd ───────────────────┐
+#                                      ├─> env (wheels) ────┼─> base (EROFS) ─┬─> root ───┴─> image (qcow2, SBOM, checksums)
+#                                      ├─> env (npm) ───────┘                 │
+#                                      └─> manifest (modules, code) ──────────┘
 #
 # `locksPath` is a folder of lock files that go before the committed ones beside the definitions.
 { tree ? ../., locksPath ? null }:
@@ -38,6 +39,7 @@ let
     inherit system tree name tools;
     artifact = artifact tools.busybox;
     lock = lockOf name (tree + "/images");
+    toolsLock = lockOf "tools" ./.;
     refreshed = isRefreshed name;
   };
 

@@ -1,6 +1,6 @@
 # The stages of one image. Each stage names exactly what it reads, so that a change of a template or of a configuration file
-# rebuilds the root and the disk, and no package layer.
-{ system, tree, name, tools, artifact, lock, refreshed }:
+# rebuilds the root and the image, and no package layer.
+{ system, tree, name, tools, artifact, lock, toolsLock, refreshed }:
 let
   locked = builtins.fromJSON (builtins.readFile lock);
   stagesDir = tree + "/src/hubsmith/build/stages";
@@ -35,33 +35,47 @@ let
 
   envs = map wheels (builtins.attrNames locked.python) ++ map npm (builtins.attrNames locked.npm);
 
-  # The part of the Python package that the manifest, the stages and the guest are made of. The rest (command line, virtual
-  # machines, fetching) cannot change an image.
-  rooms = [ "definition" "lock" "plan" "settings" "guest" "disk" "build" ];
-  sources = builtins.path {
+  # A part of the Python package, as `PYTHONPATH` for stages. `wanted` is asked for every path below src/hubsmith.
+  package = name: wanted: builtins.path {
+    inherit name;
     path = tree + "/src";
-    name = "hubsmith-src";
     filter = path: type:
-      let relative = builtins.substring (builtins.stringLength (toString tree) + 5) (-1) (toString path); # below src/
-        parts = builtins.filter builtins.isString (builtins.split "/" relative);
+      let
+        relative = builtins.substring (builtins.stringLength (toString tree) + 5) (-1) (toString path); # below src/
+        inner = builtins.substring 9 (-1) relative; # below hubsmith/
       in
-      builtins.length parts == 1 && relative == "hubsmith"
-      || builtins.length parts == 2 && (type != "directory" && builtins.elem (builtins.elemAt parts 1) [ "__init__.py" "errors.py" "paths.py" "run.py" ]
-        || builtins.elem (builtins.elemAt parts 1) rooms)
-      || builtins.length parts > 2 && builtins.elem (builtins.elemAt parts 1) rooms && builtins.elemAt parts (builtins.length parts - 1) != "__pycache__";
+      relative == "hubsmith" || builtins.substring 0 9 relative == "hubsmith/" && builtins.baseNameOf relative != "__pycache__" && wanted inner;
   };
+  roomOf = inner: builtins.head (builtins.filter builtins.isString (builtins.split "/" inner));
+  # What the manifest, the stages and the guest are made of. The rest (command line, virtual machines, fetching, the driver
+  # of this backend) cannot change an image.
+  rooms = [ "__init__.py" "errors.py" "paths.py" "run.py" "definition" "lock" "plan" "settings" "guest" "disk" "build" ];
+  sources = package "hubsmith-src" (inner: builtins.elem (roomOf inner) rooms && !builtins.elem inner [ "build/nix.py" "build/nixlog.py" ]);
+  # What joins the packages' layers: a change of anything else leaves them alone.
+  joining = package "hubsmith-join" (inner: builtins.elem inner [ "__init__.py" "build" "build/__init__.py" "build/erofs.py" "build/rules.py" "build/tree.py" ]);
   modules = builtins.path { path = tree + "/modules"; name = "hubsmith-modules"; filter = path: _: builtins.baseNameOf path != "__pycache__"; };
   definition = builtins.path { path = tree + "/images/${name}.toml"; name = "${name}.toml"; };
   lockSource = builtins.path { path = lock; name = "${name}.lock.json"; };
 
-  manifest = stage "manifest" { script = "manifest"; inherit sources; spec = { image = name; inherit definition modules refreshed; lock = lockSource; }; };
+  nix = builtins.path { path = tree + "/nix"; name = "hubsmith-nix"; filter = path: _: builtins.match ".*\\.(nix|sh)" path != null; };
+  manifest = stage "manifest" {
+    script = "manifest";
+    inherit sources;
+    spec = {
+      image = name;
+      inherit definition modules nix refreshed;
+      lock = lockSource;
+      tools_lock = builtins.path { path = toolsLock; name = "tools.lock.json"; };
+    };
+  };
 
   initrd = stage "initrd" {
     script = "initrd";
     spec = { inherit packages; dracut = builtins.path { path = tree + "/modules/boot/dracut"; name = "dracut"; }; };
   };
-  root = stage "root" { script = "root"; inherit sources; spec = { inherit name packages envs manifest modules; }; };
+  base = stage "base" { script = "base"; sources = joining; spec = { inherit packages envs; epoch = locked.source_date_epoch; }; };
+  root = stage "root" { script = "root"; inherit sources; spec = { inherit name base manifest modules; }; };
   disk = stage "disk" { script = "disk"; inherit sources; spec = { inherit name root initrd manifest; }; };
-  image = stage "image" { script = "image"; inherit sources; spec = { inherit name root disk manifest; }; };
+  image = stage "image" { script = "image"; inherit sources; spec = { inherit name root initrd manifest; }; };
 in
-{ inherit packages envs manifest initrd root disk image; }
+{ inherit packages envs base manifest initrd root disk image; }

@@ -1,63 +1,119 @@
-"""Each stage, built a second time by Nix in another moment, gives the same bytes."""
+"""Each stage, built a second time by Nix in another moment, gives the same bytes; and what a change rebuilds."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from image_parts import IMAGE, ROOT, Release
 
-from hubsmith.build.nix import nix_environment
-from hubsmith.run import run
+from hubsmith.build.nix import expression, nix_environment
+from hubsmith.plan.diff import diff, read
+from hubsmith.run import CommandFailed, run
 
 pytestmark = pytest.mark.image
 
-ROOT = Path(__file__).parents[2]
+
+def nix_build(release: Release, attribute: str, *more: str) -> list[Path]:
+    """Build with the locks that the release was built with."""
+    refreshed = release.json("manifest.json")["lock"]["refreshed"]
+    with expression(ROOT, IMAGE, refreshed=refreshed) as arguments:
+        command = ["nix-build", *arguments, "--attr", attribute, "--no-out-link", *more]
+        return [Path(line) for line in run(command, env=nix_environment(), timeout=1800).stdout.split()]
 
 
-def rebuild(attribute: str) -> None:
-    """Build it again and compare with what is in the store; Nix fails when a byte differs."""
-    run(
-        ["nix-build", ROOT / "nix/default.nix", "--attr", attribute, "--no-out-link", "--check"],
-        env=nix_environment(), timeout=1200,
-    )  # fmt: skip
+def rebuild(release: Release, attribute: str) -> None:
+    """Build it again and compare with what is in the store; say which files differ."""
+    outputs = nix_build(release, attribute)
+    try:
+        # What is kept of a failure is the second output, beside the first.
+        nix_build(release, attribute, "--check", "--keep-failed")
+    except CommandFailed as error:
+        told = [
+            f"{output.name[33:]}: {change.text()}"
+            for output in outputs
+            if (second := output.with_name(f"{output.name}.check")).exists()
+            for change in diff(read(output), read(second))
+        ]
+        pytest.fail(
+            "\n".join([f"built twice, {attribute} differs:", *told[:40]]) if told else str(error), pytrace=False
+        )
 
 
-@pytest.mark.parametrize("stage", ["manifest", "initrd", "root", "disk", "image"])
-def test_stage_is_reproducible(stage: str) -> None:
-    """The stages that a change of a template rebuilds, and the initrd."""
-    rebuild(f"stages.master.{stage}")
+@pytest.mark.parametrize("stage", ["manifest", "base", "initrd", "root", "disk", "image"])
+def test_stage_is_reproducible(release: Release, stage: str) -> None:
+    """What a change of a template rebuilds, and what is between that and the packages."""
+    rebuild(release, f"stages.{IMAGE}.{stage}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["packages", "envs"])
-def test_package_layer_is_reproducible(stage: str) -> None:
+def test_package_layer_is_reproducible(release: Release, stage: str) -> None:
     """The layers that hold the packages."""
-    rebuild(f"stages.master.{stage}")
+    rebuild(release, f"stages.{IMAGE}.{stage}")
 
 
-def test_template_rebuilds_no_package_layer(tmp_path: Path) -> None:
-    """A changed template leaves the derivations of all package layers as they are, and changes the image's."""
-    tree = tmp_path / "tree"
-    run(["git", "clone", "--quiet", ROOT, tree])
-    for folder in ("nix", "images", "modules", "src"):
-        run(["rm", "-rf", tree / folder])
-        run(["cp", "-a", ROOT / folder, tree / folder])
+def test_the_raw_disk_is_the_released_one(release: Release) -> None:
+    """The stage `disk`, which is not on the way to the image, makes the very disk of the qcow2."""
+    (folder,) = nix_build(release, f"stages.{IMAGE}.disk")
+    run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", folder / "disk.raw", release.qcow2], timeout=600)
+    assert (folder / "roothash").read_text().strip() == release.roothash
 
-    def derivations(folder: Path) -> dict[str, str]:
-        stages = ("packages", "initrd", "root", "disk")
-        return {
-            stage: run(
-                ["nix-instantiate", folder / "nix/default.nix", "--attr", f"stages.master.{stage}"],
-                env=nix_environment(),
-            ).stdout.strip()
-            for stage in stages
-        }
 
-    before = derivations(tree)
-    template = tree / "modules/nginx/templates/hub.conf.j2"
-    template.write_text(template.read_text() + "# changed\n")
-    after = derivations(tree)
-    assert before["packages"] == after["packages"]
-    assert before["initrd"] == after["initrd"]
-    assert before["root"] != after["root"]
-    assert before["disk"] != after["disk"]
+STAGES = ("packages", "base", "initrd", "manifest", "root", "image")
+
+
+def derivations(folder: Path) -> dict[str, str]:
+    """The derivation of each stage of a tree."""
+    names = [word for stage in STAGES for word in ("--attr", f"stages.{IMAGE}.{stage}")]
+    lines = run(["nix-instantiate", folder / "nix/default.nix", *names], env=nix_environment()).stdout.split()
+    return dict(zip(STAGES, lines, strict=True))
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """This tree in another folder, with what is not committed yet."""
+    folder = tmp_path / "clone"
+    run(["git", "clone", "--quiet", ROOT, folder])
+    for name in ("nix", "images", "modules", "src"):
+        run(["rm", "-rf", folder / name])
+        run(["cp", "-a", ROOT / name, folder / name])
+    return folder
+
+
+def test_the_folder_does_not_matter(clone: Path) -> None:
+    assert derivations(clone) == derivations(ROOT)
+
+
+def test_the_flake_gives_the_same(clone: Path) -> None:
+    """`nix build .#master`; a flake sees what git knows."""
+    run(["git", "add", "--all"], cwd=clone)
+    told = run(
+        ["nix", "path-info", "--derivation", "--json", f"{clone}#{IMAGE}"], env=nix_environment(), timeout=300
+    ).stdout
+    assert [one["path"] for one in json.loads(told)] == [derivations(clone)["image"]]
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "rebuilt"),
+    [
+        ("modules/nginx/templates/hub.conf.j2", "# changed\n", {"manifest", "root", "image"}),
+        ("src/hubsmith/guest/main.py", "# changed\n", {"manifest", "root", "image"}),
+        ("src/hubsmith/settings/schema.py", "# changed\n", {"manifest", "root", "image"}),
+        ("modules/boot/dracut/dracut.conf", "# changed\n", {"manifest", "initrd", "root", "image"}),
+        ("src/hubsmith/build/rules.py", "# changed\n", {"manifest", "base", "root", "image"}),
+        ("src/hubsmith/build/stages/packages.py", "# changed\n", set(STAGES)),
+        ("src/hubsmith/vm/machine.py", "# changed\n", set()),
+        ("src/hubsmith/build/nix.py", "# changed\n", set()),
+    ],
+)
+def test_a_change_rebuilds_no_more_than_it_must(file: str, text: str, rebuilt: set[str], clone: Path) -> None:
+    before = derivations(clone)
+    append(clone / file, text)
+    after = derivations(clone)
+    assert {stage for stage in STAGES if before[stage] != after[stage]} == rebuilt

@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-FILES = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+from hubsmith.build.rules import ACCOUNTS
+
 SHADOW_MODE = {"etc/shadow": 0o640, "etc/gshadow": 0o640}
 
 
@@ -25,7 +26,7 @@ def make(scratch: Path, current: Mapping[str, bytes], sysusers: Mapping[str, byt
         subprocess.run(
             ["systemd-sysusers", f"--root={scratch}", *sorted(Path(path).name for path in sysusers)], check=True
         )
-    made = {path: (scratch / path).read_bytes() for path in FILES}
+    made = {path: (scratch / path).read_bytes() for path in ACCOUNTS}
     day = str(epoch // 86400).encode()
     lines = [line.split(b":") for line in made["etc/shadow"].splitlines()]
     made["etc/shadow"] = b"".join(b":".join([*fields[:2], day, *fields[3:]]) + b"\n" for fields in lines)

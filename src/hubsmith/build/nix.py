@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hubsmith.build.nixlog import Watch
 from hubsmith.errors import BuildError
 from hubsmith.fetch import nixstore
 from hubsmith.fetch.artifacts import artifacts_of
@@ -26,10 +27,8 @@ from hubsmith.run import run, spawn
 
 log = logging.getLogger("hubsmith.build")
 
-#: `building '/nix/store/<hash>-<name>.drv'...`
-_BUILDING = re.compile(r"^building '/nix/store/[a-z0-9]{32}-(?P<name>.+)\.drv'")
-#: How many lines of a failed build's output the error quotes.
-TAIL = 25
+#: More stages at once than these have nothing to do (`nix/image.nix`), and each may use all processors.
+MOST_JOBS = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ def nix_environment() -> dict[str, str]:
         "substituters =",
         "sandbox = true",
         "sandbox-fallback = false",
+        # Package layers and environments do not wait for each other: dpkg keeps one processor busy, pip another.
+        f"max-jobs = {min(os.cpu_count() or 1, MOST_JOBS)}",
     ]
     if os.geteuid() == 0 and not any(group.gr_name == "nixbld" and group.gr_mem for group in grp.getgrall()):
         lines.append("build-users-group =")
@@ -81,18 +82,12 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
     choices = {name: locate(root, name, refreshed=refreshed) for name in (TOOLS, image)}
     locks = [load_matching(choice.path, inputs_of(root, name)) for name, choice in choices.items()]
     _insist_fetched(image, locks)
-    with TemporaryDirectory(prefix="hubsmith-locks-") as folder:
-        arguments = [str(root / "nix" / "default.nix")]
-        for name, choice in choices.items():
-            if choice.refreshed:
-                shutil.copyfile(choice.path, Path(folder) / f"{name}.lock.json")
-                arguments += ["--argstr", "locksPath", folder] if "locksPath" not in arguments else []
+    with expression(root, image, refreshed=refreshed) as arguments:
         if rebuild:
             _forget(root, image, arguments)
         gc_root = root / "out" / ".roots" / image
         gc_root.parent.mkdir(parents=True, exist_ok=True)
-        command = ["nix-build", *arguments, "--attr", image, "--out-link", str(gc_root)]
-        store_path, stages = _watch(image, command)
+        store_path, stages = _watch(image, ["nix-build", *arguments, "--attr", image, "--out-link", str(gc_root)])
     target = out or root / "out" / image
     _copy_out(Path(store_path), target)
     lines = [line.split("  ", 1) for line in (target / "SHA256SUMS").read_text().splitlines()]
@@ -101,6 +96,19 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
         image, target, store_path, sums[f"{image}.qcow2"], time.monotonic() - began, stages,
         any(choice.refreshed for choice in choices.values()),
     )  # fmt: skip
+
+
+@contextmanager
+def expression(root: Path, image: str, *, refreshed: bool = False) -> Iterator[list[str]]:
+    """The arguments that give Nix our graph, with refreshed locks where they are wanted and there."""
+    with TemporaryDirectory(prefix="hubsmith-locks-") as folder:
+        arguments = [str(root / "nix" / "default.nix")]
+        for name in (TOOLS, image):
+            choice = locate(root, name, refreshed=refreshed)
+            if choice.refreshed:
+                shutil.copyfile(choice.path, Path(folder) / f"{name}.lock.json")
+                arguments += ["--argstr", "locksPath", folder] if "locksPath" not in arguments else []
+        yield arguments
 
 
 def raw(built: Built) -> Path:
@@ -133,37 +141,25 @@ def _forget(root: Path, image: str, arguments: list[str]) -> None:
 
 
 def _watch(image: str, command: list[str]) -> tuple[str, dict[str, float]]:
-    """Run nix-build; one line per stage on standard error; returns the store path and the stages' seconds."""
-    planned = run([*command, "--dry-run"], env=nix_environment(), check=False).stderr
-    total = len(re.findall(r"\.drv$", planned, re.MULTILINE))
-    stages: dict[str, float] = {}
-    lines: list[str] = []
-    current, since = "", time.monotonic()
-    process = spawn(command, env=nix_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    """Run nix-build; lines on standard error say which stages run; returns the store path and the stages' seconds."""
+    watch = Watch(image)
+    process = spawn(
+        [*command, "--log-format", "internal-json"],
+        env=nix_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
     try:
-        for raw_line in process.stderr:
-            line = raw_line.decode(errors="replace").rstrip()
-            lines.append(line)
-            log.debug("%s", line)
-            if match := _BUILDING.match(line):
-                now = time.monotonic()
-                if current:
-                    stages[current] = round(now - since, 1)
-                current, since = match["name"].removeprefix(f"{image}-"), now
-                print(f"build {image}: [{len(stages) + 1}/{total}] {current}", file=sys.stderr, flush=True)
+        for line in process.stderr:
+            watch.line(line.decode(errors="replace").rstrip())
         store_path = process.stdout.read().decode().strip()
         code = process.wait()
     finally:
         if process.poll() is None:
             process.terminate()
             process.wait()
-    if current:
-        stages[current] = round(time.monotonic() - since, 1)
     if code != 0:
-        tail = "\n".join(lines[-TAIL:])
-        raise BuildError(f"the stage {current or 'evaluation'} failed:\n{tail}", where=image)
-    return store_path, stages
+        raise BuildError(watch.failure(), where=image)
+    return store_path, watch.stages
 
 
 def _copy_out(store_path: Path, target: Path) -> None:

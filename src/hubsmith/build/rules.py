@@ -28,6 +28,15 @@ DPKG = "usr/lib/sysimage/dpkg"
 FACTORY = "usr/share/factory/var"
 
 
+ACCOUNTS = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+UNIT_FOLDERS = ("usr/lib/systemd/system/", "etc/systemd/system/")
+
+
+def wanted_early(path: str) -> bool:
+    """What must be known of the packages before the modules' files are put over them."""
+    return path in ACCOUNTS or path.startswith(UNIT_FOLDERS)
+
+
 def place(path: str) -> str | None:
     """Where an entry of the packages' root goes, or nothing when it is dropped."""
     if DROPPED.fullmatch(path):

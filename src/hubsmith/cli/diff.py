@@ -1,4 +1,4 @@
-"""`hubsmith diff A B`: compare two manifests, two built images or two roots."""
+"""`hubsmith diff A B`: compare two manifests, two built images, two disks or two roots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HELP = "compare two manifests or two built images"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    kinds = "a manifest, a folder of a built image, or a tar of a root"
+    kinds = "a manifest, a folder of a built image, a disk (raw or qcow2), or a root (EROFS or tar)"
     parser.add_argument("before", type=Path, metavar="A", help=kinds)
     parser.add_argument("after", type=Path, metavar="B", help="the same")
     parser.add_argument("--json", action="store_true", help="print the differences as JSON")

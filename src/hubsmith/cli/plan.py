@@ -10,6 +10,7 @@ from typing import Any
 from hubsmith.definition import canonical, define, image_names
 from hubsmith.lock import inputs_of, locate
 from hubsmith.lock.files import load_matching
+from hubsmith.lock.inputs import TOOLS
 from hubsmith.paths import project_root
 from hubsmith.plan import dumps, golden, make
 
@@ -35,7 +36,11 @@ def manifest_of(root: Path, name: str, *, refreshed: bool = False) -> dict[str, 
     """
     choice = locate(root, name, refreshed=refreshed)
     lock = load_matching(choice.path, inputs_of(root, name))
-    return make(define(root, name), lock, lock_sha256=canonical.file_sha256(choice.path), refreshed=choice.refreshed)
+    tools = locate(root, TOOLS, refreshed=refreshed).path
+    return make(
+        define(root, name), lock, lock_sha256=canonical.file_sha256(choice.path), refreshed=choice.refreshed,
+        tools_sha256=canonical.file_sha256(tools) if tools.is_file() else None,
+    )  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> int:

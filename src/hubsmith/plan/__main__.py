@@ -10,6 +10,7 @@ from hubsmith.definition import canonical, define
 from hubsmith.errors import HubsmithError
 from hubsmith.lock import inputs_of
 from hubsmith.lock.files import committed_path, load_matching
+from hubsmith.lock.inputs import TOOLS
 from hubsmith.plan import dumps, make
 
 
@@ -23,9 +24,11 @@ def main() -> int:
     try:
         path = committed_path(args.root, args.image)
         lock = load_matching(path, inputs_of(args.root, args.image))
+        tools = committed_path(args.root, TOOLS)
         manifest = make(
-            define(args.root, args.image), lock, lock_sha256=canonical.file_sha256(path), refreshed=args.refreshed
-        )
+            define(args.root, args.image), lock, lock_sha256=canonical.file_sha256(path),
+            tools_sha256=canonical.file_sha256(tools) if tools.is_file() else None, refreshed=args.refreshed,
+        )  # fmt: skip
     except HubsmithError as error:
         print(f"plan: {error}", file=sys.stderr)
         return error.exit_code

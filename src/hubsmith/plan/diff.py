@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hubsmith.errors import HubsmithError
+from hubsmith.plan import contents
 
 
 class NotComparable(HubsmithError):
@@ -91,7 +92,7 @@ def diff(before: Things, after: Things) -> list[Change]:
 
 
 def read(path: Path) -> Things:
-    """Flatten a manifest, a list of entries, a folder of a built image, or a tar of a root.
+    """Flatten a manifest, a list of entries, a disk or root file system, a tar of a root, or a folder of such files.
 
     :raises NotComparable: it is none of these.
     """
@@ -99,6 +100,9 @@ def read(path: Path) -> Things:
         return _folder(path)
     if not path.exists():
         raise NotComparable("there is no such file or folder", where=str(path))
+    if contents.kind(path):
+        inside, manifest = contents.read(path)
+        return {**inside, **dict(_manifest(manifest) if manifest else [])}
     if tarfile.is_tarfile(path):
         return dict(_tar(path))
     try:
@@ -109,20 +113,27 @@ def read(path: Path) -> Things:
         return dict(_manifest(content))
     if isinstance(content, dict) and content and all(isinstance(v, dict) and "type" in v for v in content.values()):
         return {f"entry /{name}": entry for name, entry in content.items()}
-    raise NotComparable("neither a manifest, nor a built image, nor a tar of a root", where=str(path))
+    raise NotComparable("neither a manifest, nor a disk, nor a root", where=str(path))
 
 
 def _folder(path: Path) -> Things:
+    """What a stage or a build has put out: what the known files say, and the checksum of every file."""
     things: Things = {}
     for name in ("manifest.json", "entries.json"):
         if (path / name).exists():
             things |= read(path / name)
-    if not things:
-        raise NotComparable("not a built image: it holds no manifest.json", where=str(path))
     if (path / "SHA256SUMS").exists():
         for line in (path / "SHA256SUMS").read_text().splitlines():
             checksum, name = line.split(maxsplit=1)
             things[f"output {name}"] = {"sha256": checksum}
+    else:
+        for file in sorted(one for one in path.rglob("*") if one.is_file()):
+            with file.open("rb") as stream:
+                things[f"output {file.relative_to(path)}"] = {
+                    "sha256": hashlib.file_digest(stream, "sha256").hexdigest()
+                }
+    if not things:
+        raise NotComparable("an empty folder", where=str(path))
     return things
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,28 @@ SCHEMA = 1
 _NOT_SOURCES = ("check.py", "README.md")
 
 
-def make(definition: Definition, lock: Lock, *, lock_sha256: str, refreshed: bool = False) -> dict[str, Any]:
+#: The code that makes an image or runs in one, by room. What the other rooms do shows in the manifest itself.
+_ROOMS = {
+    "build": "src/hubsmith/build/**/*.py",
+    "disk": "src/hubsmith/disk/**/*.py",
+    "guest": "src/hubsmith/guest/**/*",
+    "nix": "nix/*.*",
+    "settings": "src/hubsmith/settings/**/*",
+    "shared": "src/hubsmith/*.py",
+}
+#: Of these rooms, what only the build machine runs (`nix/image.nix` leaves it out too). The lock of the toolchain has a
+#: checksum of its own.
+_NOT_CODE = re.compile(r"src/hubsmith/(build/nix\w*|paths)\.py|nix/.*\.(json|toml)|.*/__pycache__/.*")
+
+
+def make(
+    definition: Definition, lock: Lock, *, lock_sha256: str, tools_sha256: str | None = None, refreshed: bool = False
+) -> dict[str, Any]:
     """The manifest of an image.
 
     :param lock: made from this definition.
     :param lock_sha256: the checksum of the lock file.
+    :param tools_sha256: the checksum of the toolchain's lock file.
     :param refreshed: the lock is not the committed one.
     :returns: plain data, the same for the same inputs; :func:`dumps` is its canonical text.
     """
@@ -39,7 +57,8 @@ def make(definition: Definition, lock: Lock, *, lock_sha256: str, refreshed: boo
         "kernel": {"cmdline": list(image.kernel.cmdline)},
         "openstack": dict(image.openstack),
         "source_date_epoch": lock.source_date_epoch,
-        "lock": {"sha256": lock_sha256, "refreshed": refreshed},
+        "lock": {"sha256": lock_sha256, "refreshed": refreshed, "tools_sha256": tools_sha256},
+        "code": _code(definition.root),
         "modules": list(modules),
         "sources": {name: _sources_sha256(definition.root / "modules" / name) for name in modules},
         "debian": [package.model_dump() for package in lock.debian],
@@ -108,13 +127,31 @@ def _templates(definition: Definition) -> Iterator[dict[str, Any]]:
 
 
 def _sources_sha256(folder: Path) -> str:
-    """One checksum over names, modes and bytes of a module's folder, so that what is listed nowhere else counts too
-    (templates that others include, the configuration of the initrd)."""
+    """One checksum over a module's folder, so that what is listed nowhere else counts too (templates that others
+    include, the configuration of the initrd)."""
+    return _tree_sha256(
+        folder,
+        (
+            path for path in folder.rglob("*")
+            if "__pycache__" not in path.parts and str(path.relative_to(folder)) not in _NOT_SOURCES
+        ),
+    )  # fmt: skip
+
+
+def _code(root: Path) -> dict[str, str]:
+    """One checksum for each room of the code that makes the image."""
+    found = {}
+    for room, pattern in _ROOMS.items():
+        paths = [path for path in root.glob(pattern) if not _NOT_CODE.fullmatch(str(path.relative_to(root)))]
+        found[room] = _tree_sha256(root, paths)
+    return found
+
+
+def _tree_sha256(root: Path, paths: Iterable[Path]) -> str:
+    """One checksum over names, modes and bytes of files and links."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if "__pycache__" in relative.parts or str(relative) in _NOT_SOURCES:
-            continue
+    for path in sorted(paths):
+        relative = path.relative_to(root)
         if path.is_symlink():
             digest.update(f"link {relative} {path.readlink()}\n".encode())
         elif path.is_file():

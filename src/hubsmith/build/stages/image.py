@@ -1,4 +1,4 @@
-"""Stage `image`: the files of a release, from the raw disk."""
+"""Stage `image`: the files of a release, the disk among them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hubsmith.disk.assemble import assemble
+
 
 def main() -> None:
     """Read the specification, write the folder to ``$out``."""
     spec = json.loads(Path(sys.argv[1]).read_text())
     name, out = spec["name"], Path(os.environ["out"])
     out.mkdir()
+    disk, roothash = assemble(spec, Path("/build"))
     # Clusters are written in order (no -W), so the same disk gives the same file.
     subprocess.run(
         ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-m", "4",
          "-o", "compression_type=zstd,lazy_refcounts=off",
-         Path(spec["disk"]) / "disk.raw", out / f"{name}.qcow2"],
+         disk, out / f"{name}.qcow2"],
         check=True,
     )  # fmt: skip
     shutil.copyfile(spec["manifest"], out / "manifest.json")
-    shutil.copyfile(Path(spec["disk"]) / "roothash", out / "roothash")
+    (out / "roothash").write_text(roothash + "\n")
     shutil.copyfile(Path(spec["root"]) / "entries.json", out / "entries.json")
     with (out / "sbom.cdx.json").open("wb") as sbom:
         subprocess.run([sys.executable, "-m", "hubsmith.plan.sbom", out / "manifest.json"], stdout=sbom, check=True)

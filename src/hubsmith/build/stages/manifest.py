@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ def main() -> None:
     (tree / "images" / f"{spec['image']}.toml").symlink_to(spec["definition"])
     (tree / "images" / f"{spec['image']}.lock.json").symlink_to(spec["lock"])
     (tree / "modules").symlink_to(spec["modules"])
+    (tree / "src").symlink_to(os.environ["PYTHONPATH"])
+    shutil.copytree(spec["nix"], tree / "nix")
+    shutil.copyfile(spec["tools_lock"], tree / "nix" / "tools.lock.json")
     with Path(os.environ["out"]).open("wb") as out:
         subprocess.run(
             [

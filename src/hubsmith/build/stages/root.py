@@ -1,4 +1,4 @@
-"""Stage `root`: packages, environments and modules joined into the read-only root.
+"""Stage `root`: what the modules and the build bring, put over the packages' read-only root.
 
 Output: a folder with ``root.erofs`` and ``entries.json`` (every path with type, mode, owner, size and checksum).
 """
@@ -14,20 +14,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from hubsmith.build import accounts, rules, units
-from hubsmith.build.tree import Addition, Tree, read
+from hubsmith.build import accounts, erofs, rules, tree, units
+from hubsmith.build.rules import UNIT_FOLDERS
+from hubsmith.build.tree import Addition, Overlay
 from hubsmith.disk import layout
 
 LIBRARY = "usr/lib/hubsmith"
-UNIT_FOLDERS = ("usr/lib/systemd/system/", "etc/systemd/system/")
+#: Path → link target or nothing, text (`early.json`).
+Early = dict[str, tuple[str | None, str]]
 #: The rooms of the Python package that the guest runs, and the single files that they import.
 GUEST_ROOMS = ("settings", "guest")
 GUEST_FILES = ("__init__.py", "errors.py", "run.py")
-
-
-def wanted_early(path: str) -> bool:
-    """What must be known of the packages before the first entry is written."""
-    return path in accounts.FILES or path.startswith(UNIT_FOLDERS)
 
 
 def module_files(manifest: dict[str, Any], modules: Path, uid: dict[str, int], gid: dict[str, int]) -> list[Addition]:
@@ -85,12 +82,10 @@ def own_files(manifest: dict[str, Any], manifest_text: bytes) -> list[Addition]:
     return found
 
 
-def unit_links(
-    manifest: dict[str, Any], early: dict[str, tuple[str | None, bytes]], files: list[Addition]
-) -> list[Addition]:
+def unit_links(manifest: dict[str, Any], early: Early, files: list[Addition]) -> list[Addition]:
     """Links that enable and mask the units that the manifest names."""
     texts = {
-        Path(path).name: (path, content.decode())
+        Path(path).name: (path, content)
         for path, (link, content) in early.items()
         if path.startswith(UNIT_FOLDERS[0]) and link is None and "/" not in path.removeprefix(UNIT_FOLDERS[0])
     }
@@ -101,25 +96,52 @@ def unit_links(
     return [Addition(path, 0o777, link=target) for path, target in made.items()]
 
 
+def compiled(files: list[Addition]) -> list[Addition]:
+    """The modules of our own Python code below `LIBRARY`, compiled for the image's Python.
+
+    The root is read-only, so the guest could not keep what it compiles; under emulation that cost seconds at each
+    start. The pycs carry unchecked hashes (PEP 552), like those of the packages and environments.
+    """
+    scratch = Path("/build/compiled")
+    for file in files:
+        if file.path.startswith(f"{LIBRARY}/") and file.path.endswith(".py") and file.content is not None:
+            source = scratch / file.path
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_bytes(file.content)
+    # In a process of its own: what an interpreter has done before can show in the marshalled bytes.
+    subprocess.run(
+        [
+            sys.executable, "-m", "compileall", "-q", "-f", "-s", scratch, "-p", "/",
+            "--invalidation-mode=unchecked-hash", scratch,
+        ],
+        check=True, env={key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
+    )  # fmt: skip
+    return [
+        Addition(str(path.relative_to(scratch)), 0o644, path.read_bytes()) for path in sorted(scratch.rglob("*.pyc"))
+    ]
+
+
 def main() -> None:
     """Read the specification, write the folder to ``$out``."""
     spec = json.loads(Path(sys.argv[1]).read_text())
     text = Path(spec["manifest"]).read_bytes()
     manifest = json.loads(text)
-    packages, modules = Path(spec["packages"]), Path(spec["modules"])
+    base, modules = Path(spec["base"]), Path(spec["modules"])
     epoch = int(manifest["source_date_epoch"])
     out = Path(os.environ["out"])
     out.mkdir()
 
-    early = {
-        path: (member.linkname if member.issym() else None, content)
-        for path, member, content in read(packages, wanted_early)
-    }
+    below = json.loads((base / "entries.json").read_text())
+    python = f"usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    if python not in below:
+        raise SystemExit(f"the packages bring no /{python}, for which this stage compiles")
+    early: Early = json.loads((base / "early.json").read_text())
     sysusers = {
         file["path"].lstrip("/"): (modules / file["module"] / "files" / file["path"].lstrip("/")).read_bytes()
         for file in manifest["files"] if file["path"].startswith("/usr/lib/sysusers.d/")
     }  # fmt: skip
-    tables = accounts.make(Path("/build/accounts"), {path: early[path][1] for path in accounts.FILES}, sysusers, epoch)
+    current = {path: early[path][1].encode() for path in rules.ACCOUNTS}
+    tables = accounts.make(Path("/build/accounts"), current, sysusers, epoch)
     uid, gid = accounts.ids(tables["etc/passwd"]), accounts.ids(tables["etc/group"])
     files = module_files(manifest, modules, uid, gid)
 
@@ -129,32 +151,22 @@ def main() -> None:
         for path, (link, _) in early.items()
         if path.startswith(UNIT_FOLDERS[1]) and link and Path(path).name in off
     }
-    tree = Tree(epoch, lambda path: None if path in disabled else rules.place(path))
+    overlay = Overlay(below, epoch, removed=disabled)
     for path, content in tables.items():
         group = gid["shadow"] if path in accounts.SHADOW_MODE else 0
-        tree.add(Addition(path, accounts.SHADOW_MODE.get(path, 0o644), content, gid=group))
+        overlay.add(Addition(path, accounts.SHADOW_MODE.get(path, 0o644), content, gid=group))
     folders = [
         Addition(folder["path"].lstrip("/"), int(folder["mode"], 8), uid=uid[folder["owner"]], gid=gid[folder["group"]])
         for folder in manifest["directories"]
     ]
-    tree.add(*own_files(manifest, text), *unit_links(manifest, early, files), *folders, *files)
-    package = Path(os.environ["PYTHONPATH"]) / "hubsmith"
-    tree.add(*guest_files(manifest, modules, package))
+    guest = guest_files(manifest, modules, Path(os.environ["PYTHONPATH"]) / "hubsmith")
+    overlay.add(*own_files(manifest, text), *unit_links(manifest, early, files), *folders, *files, *guest)
+    overlay.add(*compiled([*files, *guest]))
 
-    erofs = subprocess.Popen(
-        [
-            "mkfs.erofs", "--quiet", "-zlz4hc,9", "-C65536", "--workers=2", "--tar=f",
-            f"-T{epoch}", "--mkfs-time", f"-U{uuid.uuid5(uuid.NAMESPACE_URL, hashlib.sha256(text).hexdigest())}",
-            out / "root.erofs",
-        ],
-        stdin=subprocess.PIPE,
-    )  # fmt: skip
-    assert erofs.stdin is not None
-    with erofs.stdin:
-        tree.write([packages, *map(Path, spec["envs"])], erofs.stdin)
-    if erofs.wait() != 0:
-        raise SystemExit("mkfs.erofs failed")
-    (out / "entries.json").write_text(json.dumps(tree.entries, sort_keys=True, indent=0, separators=(",", ":")) + "\n")
+    subprocess.run(["cp", "--reflink=auto", base / "base.erofs", out / "root.erofs"], check=True)
+    (out / "root.erofs").chmod(0o644)
+    identity = str(uuid.uuid5(uuid.NAMESPACE_URL, hashlib.sha256(text).hexdigest()))
+    tree.dump(erofs.fill(out / "root.erofs", epoch, identity, overlay.write), out / "entries.json")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What `scripts/bench` measures: hubsmith against plain tools, as ratios within one run."""

@@ -1,0 +1,31 @@
+"""`scripts/bench [PART…]`: measure, print JSON with raw numbers and ratios."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+
+from hubsmith.bench import build
+from hubsmith.paths import project_root
+
+#: Part → what measures it: raw numbers and ratios by name.
+PARTS: dict[str, Callable[..., dict[str, float]]] = {"build": build.measure}
+
+
+def main() -> int:
+    """Measure the parts that are asked for."""
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(PARTS)}; all of them by default")
+    wanted = parser.parse_args().parts or list(PARTS)
+    if unknown := set(wanted) - PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    root = project_root()
+    found = {part: PARTS[part](root) for part in wanted}
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

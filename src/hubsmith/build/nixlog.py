@@ -1,0 +1,75 @@
+"""What Nix says while it builds: its log as JSON lines (`--log-format internal-json`), several stages at once.
+
+The numbers are those of Nix's `src/libutil/logging.hh` (`ActivityType`, `ResultType`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+
+log = logging.getLogger("hubsmith.build")
+
+_ACTIVITY_BUILD = 105
+_RESULT_LOG_LINE = 101
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+#: How many lines of a failed stage's output an error quotes.
+TAIL = 25
+
+
+@dataclass
+class Watch:
+    """Follows one build and tells its stages on standard error.
+
+    :ivar stages: wall time in seconds of each stage that was built.
+    """
+
+    image: str
+    stages: dict[str, float] = field(default_factory=dict)
+    _planned: int = 0
+    _running: dict[int, tuple[str, float]] = field(default_factory=dict)
+    _output: dict[int, list[str]] = field(default_factory=dict)
+    _errors: list[str] = field(default_factory=list)
+
+    def line(self, text: str) -> None:
+        """Take one line of Nix's standard error."""
+        if not text.startswith("@nix "):
+            log.debug("%s", text)
+            self._errors.append(text)
+            return
+        event = json.loads(text.removeprefix("@nix "))
+        match event["action"], event.get("type"):
+            case "start", kind if kind == _ACTIVITY_BUILD:
+                name = event["fields"][0].rpartition("/")[2][33:].removesuffix(".drv").removeprefix(f"{self.image}-")
+                self._running[event["id"]] = (name, time.monotonic())
+                self._tell(f"[{len(self.stages) + len(self._running)}/{self._planned}] {name}")
+            case "stop", _ if event["id"] in self._running:
+                name, since = self._running.pop(event["id"])
+                self.stages[name] = round(time.monotonic() - since, 1)
+                self._tell(f"{name} took {self.stages[name]:.1f} s")
+            case "result", kind if kind == _RESULT_LOG_LINE:
+                said = str(event["fields"][0])
+                log.debug("%s", said)
+                self._output.setdefault(event["id"], []).append(said)
+            case "msg", _:
+                self._message(event["level"], _COLOURS.sub("", event["msg"]))
+
+    def _message(self, level: int, text: str) -> None:
+        log.debug("%s", text)
+        if text.startswith("  /nix/store/") and text.endswith(".drv"):
+            self._planned += 1
+        elif level == 0:
+            self._errors.append(text)
+
+    def _tell(self, text: str) -> None:
+        print(f"build {self.image}: {text}", file=sys.stderr, flush=True)
+
+    def failure(self) -> str:
+        """What a person needs to know when Nix failed: its errors, and the last lines of the stages that they name."""
+        # Stages are forgotten when they stop, their output is not: the last one that spoke is the one that failed.
+        tail = next(reversed(self._output.values()), [])[-TAIL:]
+        return "\n".join([*self._errors[:3], *tail])

@@ -1,0 +1,34 @@
+"""The whole disk: root, verity hashes, kernel and boot loaders."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from hubsmith.disk import gpt, grub, uki
+
+
+def assemble(spec: dict[str, Any], scratch: Path) -> tuple[Path, str]:
+    """Make the raw disk in a scratch folder.
+
+    :param spec: ``name``, ``manifest`` (file), ``root`` and ``initrd`` (the stages' folders).
+    :returns: the disk's file and the root hash.
+    :raises SystemExit: systemd-repart told no root hash.
+    """
+    manifest = json.loads(Path(spec["manifest"]).read_text())
+    root, kernel = Path(spec["root"]), Path(spec["initrd"])
+    disk, esp, folder = scratch / "disk.raw", scratch / "esp", scratch / "repart.d"
+    # The seed gives every partition its UUID: a function of the manifest, so that images differ and rebuilds do not.
+    seed = str(uuid.uuid5(uuid.NAMESPACE_URL, "hubsmith:" + json.dumps(manifest, sort_keys=True)))
+
+    gpt.definitions(manifest["disk"], folder, root / "root.erofs", esp)
+    roothash = gpt.partition(disk, folder, seed, with_esp=False)["root-a"].roothash
+    if roothash is None:
+        raise SystemExit("systemd-repart reported no root hash")
+    cmdline = " ".join([*manifest["kernel"]["cmdline"], f"roothash={roothash}"])
+    uki.esp_tree(esp, kernel, cmdline, f"hubsmith {spec['name']}", str(manifest["source_date_epoch"]))
+    bios = gpt.partition(disk, folder, seed, with_esp=True)["bios"]
+    grub.install(disk, bios.start, bios.size, scratch)
+    return disk, roothash
