@@ -7,11 +7,11 @@ import json
 import sys
 from collections.abc import Callable
 
-from hubsmith.bench import build
+from hubsmith.bench import boot, build
 from hubsmith.paths import project_root
 
 #: Part → what measures it: raw numbers and ratios by name.
-PARTS: dict[str, Callable[..., dict[str, float]]] = {"build": build.measure}
+PARTS: dict[str, Callable[..., dict[str, float]]] = {"build": build.measure, "boot": boot.measure}
 
 
 def main() -> int:

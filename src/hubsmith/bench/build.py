@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,24 +37,44 @@ def timed(what: str, work: Callable[[], object]) -> float:
     return seconds
 
 
-def plain(lock: Lock, folder: Path) -> None:
-    """A root of the same packages by plain root mmdebstrap, and the same wheels by plain pip into it."""
-    cache = Cache()
-    repository, wheels = folder / "repository", folder / "wheels"
-    repository.mkdir()
-    wheels.mkdir()
-    for artifact in artifacts_of([lock]):
-        name = artifact.path.rsplit("/", 1)[-1]
-        if name.endswith(".deb"):
-            (repository / name).hardlink_to(cache.path(artifact.sha256))
-        elif name.endswith(".whl"):
-            (wheels / name).hardlink_to(cache.path(artifact.sha256))
+def bootstrap(lock: Lock, folder: Path, hooks: Sequence[str] = ()) -> Path:
+    """The locked packages, installed by plain root mmdebstrap.
+
+    :param folder: gets the folders ``repository`` and ``root``.
+    :param hooks: shell commands for when all is installed; ``$1`` is the root, with /dev and /proc mounted.
+    :returns: the root.
+    """
+    repository, root = folder / "repository", folder / "root"
+    gather(lock, repository, ".deb")
     (repository / "Packages").write_text(run(["apt-ftparchive", "packages", "."], cwd=repository).stdout)
     release = run(
         ["apt-ftparchive", "-o", "APT::FTPArchive::Release::Suite=trixie", "release", "."], cwd=repository
     ).stdout
     (repository / "Release").write_text(release)
-    # As hooks, because there /dev and /proc are mounted in the root.
+    run(
+        [
+            "mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(one.name for one in lock.debian)}",
+            "--skip=check/qemu", *(f"--customize-hook={hook}" for hook in hooks), "trixie", root,
+            f"deb [trusted=yes] copy:{repository} ./",
+        ],
+        timeout=3600,
+    )  # fmt: skip
+    return root
+
+
+def gather(lock: Lock, folder: Path, suffix: str) -> None:
+    """Link the fetched artifacts of one kind into a folder."""
+    folder.mkdir()
+    for artifact in artifacts_of([lock]):
+        name = artifact.path.rsplit("/", 1)[-1]
+        if name.endswith(suffix):
+            (folder / name).hardlink_to(Cache().path(artifact.sha256))
+
+
+def plain(lock: Lock, folder: Path) -> None:
+    """A root of the same packages by plain root mmdebstrap, and the same wheels by plain pip into it."""
+    wheels = folder / "wheels"
+    gather(lock, wheels, ".whl")
     hooks = []
     for env, content in lock.python.items():
         command = [
@@ -69,14 +89,7 @@ def plain(lock: Lock, folder: Path) -> None:
             f' && {{ chroot "$1" python3 -m compileall -q -j0 /opt/{env} >/dev/null'
             f' || test "$(find "$1/opt/{env}" -name "*.pyc" | wc -l)" -gt 1000; }}'
         )
-    run(
-        [
-            "mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(one.name for one in lock.debian)}",
-            "--skip=check/qemu", *(f"--customize-hook={hook}" for hook in hooks), "trixie", folder / "root",
-            f"deb [trusted=yes] copy:{repository} ./",
-        ],
-        timeout=3600,
-    )  # fmt: skip
+    bootstrap(lock, folder, hooks)
 
 
 def measure(root: Path) -> dict[str, float]:
