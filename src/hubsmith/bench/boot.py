@@ -1,7 +1,7 @@
 """The way from power-on to the login page, against a stock Debian of the same packages.
 
 The stock machine is what a tutorial makes: the locked packages installed by mmdebstrap with their default units, ext4,
-an initrd for any hardware, cloud-init with Debian's configuration, NGINX in front of a JupyterHub with its default configuration.
+an initrd for any hardware, cloud-init as Debian configures it, NGINX in front of a JupyterHub as it comes.
 Both boot for the first time, with the same hardware, metadata and accelerator. The stock machine is spared the
 firmware and the boot loader: QEMU hands it the kernel.
 """
