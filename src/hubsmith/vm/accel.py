@@ -37,8 +37,8 @@ PROBE_MARK = b"BdsDxe"
 #: - `cx16`: QEMU 7.2's cmpxchg16b can leave garbage in EFLAGS; Linux 6.12 uses it in its allocator and died of a
 #:   double fault in 2 of 4 boots. Without it Linux takes another way, and Debian needs only x86-64-v1 (no cx16);
 #: - `la57`: five levels of page tables make every miss of the TLB dearer and serve only beyond 64 TB of memory.
-#: - `erms`: Linux would clear pages by single bytes (`rep stosb`), and TCG stores them one by one, slowest where the page
-#:   once held code that was translated: up to milliseconds for each store. By words it is an eighth of them;
+#: - `erms`: Linux would clear pages by single bytes (`rep stosb`), and TCG stores them one by one, slowest where the
+#:   page once held code that was translated: up to milliseconds for each store. By words it is an eighth of them;
 #: - AVX, BMI and ADX: emulated by helper functions, dearer than the plain code that libraries choose without them.
 #: Without the last two, a boot to the login page took 156 to 187 s instead of 209 s (single runs of one image).
 TCG_CPU = "max,-cx16,-la57,-erms,-avx,-avx2,-bmi1,-bmi2,-adx"
