@@ -27,18 +27,18 @@ def rebuild(release: Release, attribute: str) -> None:
     """Build it again and compare with what is in the store; say which files differ."""
     outputs = nix_build(release, attribute)
     try:
-        # What is kept of a failure is the second output, beside the first.
         nix_build(release, attribute, "--check", "--keep-failed")
+        return
     except CommandFailed as error:
-        told = [
-            f"{output.name[33:]}: {change.text()}"
-            for output in outputs
-            if (second := output.with_name(f"{output.name}.check")).exists()
-            for change in diff(read(output), read(second))
-        ]
-        pytest.fail(
-            "\n".join([f"built twice, {attribute} differs:", *told[:40]]) if told else str(error), pytrace=False
-        )
+        why = str(error)
+    # What is kept of a failure is the second output, beside the first.
+    told = [
+        f"{output.name[33:]}: {change.text()}"
+        for output in outputs
+        if (second := output.with_name(f"{output.name}.check")).exists()
+        for change in diff(read(output), read(second))
+    ]
+    pytest.fail("\n".join([f"built twice, {attribute} differs:", *told[:40]]) if told else why, pytrace=False)
 
 
 @pytest.mark.parametrize("stage", ["manifest", "base", "initrd", "root", "disk", "image"])

@@ -126,6 +126,12 @@ def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
+def code(root: Path, path: str) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("# changed\n")
+
+
 def later(root: Path) -> None:
     path = committed_path(root, "tiny")
     save(load(path).model_copy(update={"source_date_epoch": 2}), path)
@@ -142,6 +148,13 @@ def later(root: Path) -> None:
         lambda root: append(root / "images/tiny.toml", '[kernel]\ncmdline = ["quiet"]\n'),
         lambda root: append(root / "modules/one/templates/x.txt", "more"),
         lambda root: (root / "modules/one/templates/x.txt").rename(root / "modules/one/templates/y.txt"),
+        lambda root: code(root, "src/hubsmith/guest/status/page.py"),
+        lambda root: code(root, "src/hubsmith/settings/schema.py"),
+        lambda root: code(root, "src/hubsmith/build/stages/root.py"),
+        lambda root: code(root, "src/hubsmith/disk/uki.py"),
+        lambda root: code(root, "src/hubsmith/run.py"),
+        lambda root: code(root, "nix/enter.sh"),
+        lambda root: code(root, "nix/tools.lock.json"),
         later,
     ],
 )
@@ -157,6 +170,9 @@ def test_what_is_no_part_of_the_image_does_not_count(root: Path) -> None:
     (module / "check.py").write_text("def test_x(host): ...")
     (module / "__pycache__").mkdir()
     (module / "__pycache__" / "check.pyc").write_bytes(b"x")
+    for path in ("vm/machine.py", "cli/build.py", "build/nix.py", "build/nixlog.py", "guest/__pycache__/x.pyc"):
+        code(root, f"src/hubsmith/{path}")
+    code(root, "nix/enter.sh~")
     assert dumps(plan(root)) == before
 
 

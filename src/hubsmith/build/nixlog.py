@@ -32,6 +32,7 @@ class Watch:
     stages: dict[str, float] = field(default_factory=dict)
     _planned: int = 0
     _running: dict[int, tuple[str, float]] = field(default_factory=dict)
+    _derivations: dict[int, str] = field(default_factory=dict)
     _output: dict[int, list[str]] = field(default_factory=dict)
     _errors: list[str] = field(default_factory=list)
 
@@ -44,6 +45,7 @@ class Watch:
         event = json.loads(text.removeprefix("@nix "))
         match event["action"], event.get("type"):
             case "start", kind if kind == _ACTIVITY_BUILD:
+                self._derivations[event["id"]] = event["fields"][0]
                 name = event["fields"][0].rpartition("/")[2][33:].removesuffix(".drv").removeprefix(f"{self.image}-")
                 self._running[event["id"]] = (name, time.monotonic())
                 self._tell(f"[{len(self.stages) + len(self._running)}/{self._planned}] {name}")
@@ -70,6 +72,11 @@ class Watch:
 
     def failure(self) -> str:
         """What a person needs to know when Nix failed: its errors, and the last lines of the stages that they name."""
-        # Stages are forgotten when they stop, their output is not: the last one that spoke is the one that failed.
-        tail = next(reversed(self._output.values()), [])[-TAIL:]
-        return "\n".join([*self._errors[:3], *tail])
+        tails = [
+            line
+            for activity, lines in self._output.items()
+            if any(self._derivations[activity] in error for error in self._errors)
+            for line in lines[-TAIL:]
+        ]
+        # Nix quotes the last lines of a stage too, fewer of them.
+        return "\n".join([*(error.partition(";\n")[0] for error in self._errors), *tails])

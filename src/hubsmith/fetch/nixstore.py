@@ -38,10 +38,28 @@ def fixed_path(sha256: str, name: str, *, recursive: bool = False) -> str:
     return f"{store_dir()}/{''.join(_ALPHABET[(number >> shift) & 31] for shift in range(155, -1, -5))}-{name}"
 
 
+def insist_usable() -> None:
+    """See to it that this user can add to the store: directly, or through the daemon of a multi-user installation.
+
+    :raises FetchError: neither.
+    """
+    state = Path(os.environ.get("NIX_STATE_DIR", "/nix/var/nix"))
+    socket = state / "daemon-socket" / "socket"
+    # Nobody has built here yet: Nix makes its folders, when it may.
+    first = next(folder for folder in (state / "db", *state.parents) if folder.exists())
+    if not os.access(first, os.W_OK) and not os.access(socket, os.W_OK):
+        raise FetchError(
+            "you can neither write to the Nix store nor reach a Nix daemon",
+            where=str(socket),
+            mend="run as root, or install a daemon: docs/contributing/getting-started.md, section “As a normal user”",
+        )
+
+
 def invalid(paths: Sequence[str]) -> set[str]:
     """Those of the paths that are not valid in the store; one call for all."""
     if not paths:
         return set()
+    insist_usable()
     done = run(["nix-store", "--check-validity", "--print-invalid", *paths])
     return set(done.stdout.split())
 

@@ -21,16 +21,15 @@ _NOT_SOURCES = ("check.py", "README.md")
 
 #: The code that makes an image or runs in one, by room. What the other rooms do shows in the manifest itself.
 _ROOMS = {
-    "build": "src/hubsmith/build/**/*.py",
-    "disk": "src/hubsmith/disk/**/*.py",
-    "guest": "src/hubsmith/guest/**/*",
-    "nix": "nix/*.*",
-    "settings": "src/hubsmith/settings/**/*",
-    "shared": "src/hubsmith/*.py",
+    "build": ["src/hubsmith/build/**/*.py"],
+    "disk": ["src/hubsmith/disk/**/*.py"],
+    "guest": ["src/hubsmith/guest/**/*"],
+    "nix": ["nix/*.nix", "nix/*.sh"],
+    "settings": ["src/hubsmith/settings/**/*"],
+    "shared": ["src/hubsmith/*.py"],
 }
-#: Of these rooms, what only the build machine runs (`nix/image.nix` leaves it out too). The lock of the toolchain has a
-#: checksum of its own.
-_NOT_CODE = re.compile(r"src/hubsmith/(build/nix\w*|paths)\.py|nix/.*\.(json|toml)|.*/__pycache__/.*")
+#: Of these rooms, what only the build machine runs (`nix/image.nix` leaves most of it out too).
+_NOT_CODE = re.compile(r"src/hubsmith/(build/nix\w*|paths)\.py|.*/__pycache__/.*")
 
 
 def make(
@@ -141,9 +140,11 @@ def _sources_sha256(folder: Path) -> str:
 def _code(root: Path) -> dict[str, str]:
     """One checksum for each room of the code that makes the image."""
     found = {}
-    for room, pattern in _ROOMS.items():
-        paths = [path for path in root.glob(pattern) if not _NOT_CODE.fullmatch(str(path.relative_to(root)))]
-        found[room] = _tree_sha256(root, paths)
+    for room, patterns in _ROOMS.items():
+        paths = {path for pattern in patterns for path in root.glob(pattern)}
+        found[room] = _tree_sha256(
+            root, (path for path in paths if not _NOT_CODE.fullmatch(str(path.relative_to(root))))
+        )
     return found
 
 
