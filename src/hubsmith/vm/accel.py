@@ -39,9 +39,10 @@ PROBE_MARK = b"BdsDxe"
 #: - `la57`: five levels of page tables make every miss of the TLB dearer and serve only beyond 64 TB of memory.
 #: - `erms`: Linux would clear pages by single bytes (`rep stosb`), and TCG stores them one by one, slowest where the
 #:   page once held code that was translated: up to milliseconds for each store. By words it is an eighth of them;
+#: - `svm`: udev would load KVM into the guest, whose modules take seconds to unpack and verify;
 #: - AVX, BMI and ADX: emulated by helper functions, dearer than the plain code that libraries choose without them.
-#: Without the last two, a boot to the login page took 156 to 187 s instead of 209 s (single runs of one image).
-TCG_CPU = "max,-cx16,-la57,-erms,-avx,-avx2,-bmi1,-bmi2,-adx"
+#: Without `erms`, AVX, BMI and ADX, a boot to the login page took 156 to 187 s, not 209 s (single runs of one image).
+TCG_CPU = "max,-cx16,-la57,-erms,-svm,-avx,-avx2,-bmi1,-bmi2,-adx"
 #: MiB for translated code of one machine. A boot of systemd and cloud-init outgrows the default of 1/4 of its memory
 #: never, but a full buffer is thrown away as a whole; 1 GiB of address space costs nothing until it is used.
 #: With 96 MiB the same boot took 221 s.
