@@ -18,7 +18,7 @@ def test_environment_is_not_for_users_to_change(host: Host) -> None:
 
 
 def test_no_second_kernel_with_a_debugger(host: Host) -> None:
-    command = f"JUPYTER_PATH=/usr/share/hubsmith/jupyter {PYTHON} -m jupyter kernelspec list --json"
+    command = f"{PYTHON} -m jupyter kernelspec list --json"
     kernels = json.loads(host.check_output(command))["kernelspecs"]
     assert list(kernels) == ["python3"]
     assert kernels["python3"]["spec"]["metadata"]["debugger"] is False

@@ -32,6 +32,8 @@ def test_the_wrong_password_and_unknown_names_are_refused(hub: Hub) -> None:
 def test_the_second_user_gets_nothing_of_the_first(hub: Hub) -> None:
     alice = hub.at_work("alice")
     alice.save("diary.txt", "dear diary")
+    icon = alice.request("GET", "/user/alice/kernelspecs/python3/logo-svg.svg")
+    assert (icon.status_code, b"<svg" in icon.content) == (200, True), "the launcher's picture of the kernel"
     with alice.start_kernel(scaled(KERNEL)) as kernel:
         assert kernel.execute("5 * 4") == "20"
         socket = kernel.execute("import glob; glob.glob('/run/notebook/jupyter/kernel-*-ipc-1')[0]")

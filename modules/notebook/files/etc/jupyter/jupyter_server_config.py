@@ -9,8 +9,8 @@ c = get_config()  # noqa: F821
 # they print.
 c.KernelManager.transport = "ipc"
 
-# The kernel of /usr/share/hubsmith/jupyter comes first (JUPYTER_PATH): it is ipykernel's, without the button of the
-# visual debugger, since debugpy listens on the loopback for everybody on the machine, without a password.
+# The environment's kernel.json is ours: it is ipykernel's, without the button of the visual debugger, since debugpy
+# listens on the loopback for everybody on the machine, without a password.
 
 # What is deleted is gone: a trash inside the home would keep its quota used up.
 c.FileContentsManager.delete_to_trash = False

@@ -69,7 +69,6 @@ class LocalSpawner(SystemdSpawner):
         return super().get_env() | {
             "LANG": "C.UTF-8",
             "JUPYTER_CONFIG_PATH": "/run/hubsmith/jupyter",
-            "JUPYTER_PATH": "/usr/share/hubsmith/jupyter",
             # On a file system of its own: a server starts also when the home is full.
             "JUPYTER_RUNTIME_DIR": f"{RUNTIME}/jupyter",
             "XDG_RUNTIME_DIR": RUNTIME,
