@@ -83,11 +83,12 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
     locks = [load_matching(choice.path, inputs_of(root, name)) for name, choice in choices.items()]
     _insist_fetched(image, locks)
     with expression(root, image, refreshed=refreshed) as arguments:
-        if rebuild:
-            _forget(root, image, arguments)
+        compare = _forget(root, image, arguments) if rebuild else []
         gc_root = root / "out" / ".roots" / image
         gc_root.parent.mkdir(parents=True, exist_ok=True)
-        store_path, stages = _watch(image, ["nix-build", *arguments, "--attr", image, "--out-link", str(gc_root)])
+        store_path, stages = _watch(
+            image, ["nix-build", *arguments, *compare, "--attr", image, "--out-link", str(gc_root)]
+        )
     target = out or root / "out" / image
     _copy_out(Path(store_path), target)
     lines = [line.split("  ", 1) for line in (target / "SHA256SUMS").read_text().splitlines()]
@@ -126,8 +127,13 @@ def _insist_fetched(image: str, locks: Sequence[Lock]) -> None:
         raise BuildError(f"not fetched: {', '.join(missing[:3])}{more}", where=image, mend=f"hubsmith fetch {image}")
 
 
-def _forget(root: Path, image: str, arguments: list[str]) -> None:
-    """Delete the store paths of every stage of the image, so that all of them are made anew."""
+def _forget(root: Path, image: str, arguments: list[str]) -> list[str]:
+    """Delete the store paths of every stage of the image, so that all of them are made anew.
+
+    :returns: what nix-build needs besides: the image itself stays when another tree was built to it, and is then made
+        again to be compared with.
+    :raises BuildError: another stage is in use.
+    """
     (root / "out" / ".roots" / image).unlink(missing_ok=True)
     derivation = run(["nix-instantiate", *arguments, "--attr", image], env=nix_environment()).stdout.split()[-1]
     needed = run(["nix-store", "--query", "--requisites", derivation]).stdout.split()
@@ -135,9 +141,19 @@ def _forget(root: Path, image: str, arguments: list[str]) -> None:
         ["nix-store", "--query", "--outputs", *(path for path in needed if path.endswith(".drv"))]
     ).stdout.split()
     mine = sorted({path for path in outputs if re.search(rf"-({re.escape(image)}-[a-z0-9-]+|hubsmith-tools)$", path)})
-    valid = [path for path in mine if path not in nixstore.invalid(mine)]
-    if valid:
-        run(["nix-store", "--delete", *valid])
+    missing = nixstore.invalid(mine)
+    users = {path: run(["nix-store", "--query", "--roots", path]).stdout.split("\n")[0] for path in {*mine} - missing}
+    if old := sorted(path for path, user in users.items() if not user):
+        run(["nix-store", "--delete", *old])
+    used = {path: user for path, user in users.items() if user}
+    itself = run(["nix-store", "--query", "--outputs", derivation]).stdout.split()
+    if others := sorted(used.keys() - itself):
+        raise BuildError(
+            "cannot be made anew, it is in use",
+            where=others[0],
+            mend=f"end or delete {used[others[0]].split(' -> ')[0]}",
+        )
+    return ["--check"] if used else []
 
 
 def _watch(image: str, command: list[str]) -> tuple[str, dict[str, float]]:

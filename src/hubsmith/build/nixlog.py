@@ -48,7 +48,8 @@ class Watch:
                 self._derivations[event["id"]] = event["fields"][0]
                 name = event["fields"][0].rpartition("/")[2][33:].removesuffix(".drv").removeprefix(f"{self.image}-")
                 self._running[event["id"]] = (name, time.monotonic())
-                self._tell(f"[{len(self.stages) + len(self._running)}/{self._planned}] {name}")
+                count = len(self.stages) + len(self._running)
+                self._tell(f"[{count}/{max(count, self._planned)}] {name}")
             case "stop", _ if event["id"] in self._running:
                 name, since = self._running.pop(event["id"])
                 self.stages[name] = round(time.monotonic() - since, 1)

@@ -43,8 +43,10 @@ def bootstrap(repository: Path, debs: list[dict[str, str]], suite: str, tar: Pat
     The root has no devices and no /proc of its own, so both are bound in while packages are configured. The
     libfakeroot folder is there meanwhile because LD_PRELOAD names it for the programs inside the root too.
     """
-    bind = f'mkdir -p "$1/dev" "$1/proc" "$1/{FAKEROOT_LIB}" && cp -a /{FAKEROOT_LIB}/. "$1/{FAKEROOT_LIB}/"' \
-        ' && mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc"'  # fmt: skip
+    fakeroot = f'mkdir -p "$1/{FAKEROOT_LIB}" && cp -a /{FAKEROOT_LIB}/. "$1/{FAKEROOT_LIB}/"'
+    # Not before base-files is there: tar would give /proc its time, which only the owner of that file system may do,
+    # and with the build users of a multi-user Nix we are somebody else.
+    bind = 'for name in dev proc; do mount --rbind "/$name" "$1/$name" || exit 1; done'
     unbind = f'umount -l "$1/dev" "$1/proc" && rm -rf "$1/{FAKEROOT_LIB}"'
     # Services must not be started, and initrds are the business of another stage.
     policy = 'printf "#!/bin/sh\\nexit 101\\n" > "$1/usr/sbin/policy-rc.d" && chmod 755 "$1/usr/sbin/policy-rc.d"'
@@ -63,7 +65,8 @@ def bootstrap(repository: Path, debs: list[dict[str, str]], suite: str, tar: Pat
             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
             "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*",
             "--dpkgopt=path-exclude=/usr/share/lintian/*", "--dpkgopt=force-unsafe-io",
-            f"--setup-hook={bind}", f"--essential-hook={policy}", f"--essential-hook={no_initrd}",
+            f"--setup-hook={fakeroot}", f"--extract-hook={bind}",
+            f"--essential-hook={policy}", f"--essential-hook={no_initrd}",
             f"--customize-hook={unbind}", f"--customize-hook={done}", f"--customize-hook={anonymous}",
             f"--include={','.join(deb['name'] for deb in debs)}",
             suite, str(tar), f"deb [trusted=yes] copy:{repository} ./",
