@@ -10,7 +10,7 @@ from pathlib import Path
 
 import damage
 import pytest
-from hub_fixtures import HARDWARE, Hub
+from hub_fixtures import HARDWARE
 
 from hubsmith.run import run
 from hubsmith.vm import disks
@@ -63,15 +63,18 @@ def assert_grown(machine: Machine, disk: str, size: int) -> None:
         assert 0.97 * parts[label][1] - 128 * 1024**2 < have <= parts[label][1], label
 
 
-def test_both_firmwares_start_the_same_root_and_the_disk_is_used_to_its_end(hub: Hub, bare: Machine) -> None:
-    assert hub.machine.succeed("test -d /sys/firmware/efi && echo efi") == "efi\n"
-    bare.fail("test -e /sys/firmware/efi")
-    for machine, size in ((hub.machine, 20 * GIB), (bare, 30 * GIB)):
+def test_both_firmwares_start_the_same_root_and_the_disk_is_used_to_its_end(
+    thaw: Callable[..., Machine], hub_snapshot: Snapshot, bare_snapshot: Snapshot
+) -> None:
+    efi, bios = thaw(hub_snapshot), thaw(bare_snapshot)
+    assert efi.succeed("test -d /sys/firmware/efi && echo efi") == "efi\n"
+    bios.fail("test -e /sys/firmware/efi")
+    for machine, size in ((efi, 20 * GIB), (bios, 30 * GIB)):
         assert machine.succeed("systemctl is-system-running").strip() == "running"
         assert_grown(machine, "/dev/vda", size)
-    assert roothash(hub.machine) == roothash(bare)
+    assert roothash(efi) == roothash(bios)
     for label in ("state", "homes"):
-        assert partitions(bare)[label][1] > partitions(hub.machine)[label][1]
+        assert partitions(bios)[label][1] > partitions(efi)[label][1]
 
 
 def test_a_disk_that_became_larger_is_used_at_the_next_boot(bare: Machine) -> None:
