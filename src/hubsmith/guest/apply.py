@@ -72,7 +72,7 @@ class _Run:
     def refuse(self, reasons: tuple[Reason, ...]) -> Outcome:
         """Stop the hub first; then tell everybody why."""
         self.note(outcome.REFUSED, reasons)
-        systemd.order("stop", [systemd.HUB_TARGET], wait=self.wait)
+        systemd.stop_hub(wait=self.wait)
         self.context |= {"state": "bad", "settings": None, "reasons": [reason.public for reason in reasons]}
         told: tuple[str, ...] = ()
         try:

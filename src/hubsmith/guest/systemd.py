@@ -38,6 +38,18 @@ def order(verb: str, units: Sequence[str], *, wait: bool) -> None:
         run(["systemctl", verb, *([] if wait else ["--no-block"]), "--", *units])
 
 
+def stop_hub(*, wait: bool) -> None:
+    """Stop the hub's target and all that is part of it.
+
+    The job of the target alone is done before its parts have ended, and who looks then finds them running.
+
+    :param wait: until all of them have ended.
+    :raises CommandFailed: systemctl refused.
+    """
+    parts = run(["systemctl", "show", "--property=ConsistsOf", "--value", HUB_TARGET]).stdout if running() else ""
+    order("stop", [HUB_TARGET, *parts.split()], wait=wait)
+
+
 def refresh(reload: frozenset[str], restart: frozenset[str], *, wait: bool, revive: bool) -> list[str]:
     """Let units see their changed files: those that run are reloaded or restarted.
 
