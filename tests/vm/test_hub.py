@@ -11,7 +11,7 @@ from people import PASSWORD, WRONG, settings
 
 from hubsmith.vm.waits import scaled, wait_until
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = pytest.mark.vm
 
 #: A shell for a kernel: what a line prints, on both outputs.
 SH = """
@@ -114,6 +114,7 @@ def test_a_killed_proxy_knows_all_servers_again(hub: Hub) -> None:
     assert kernel.execute("x") == "42"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orderly", [True, False], ids=["reboot", "power cut"])
 def test_homes_and_the_hubs_state_survive(hub: Hub, orderly: bool) -> None:
     alice = hub.at_work("alice")
@@ -139,6 +140,7 @@ def test_homes_and_the_hubs_state_survive(hub: Hub, orderly: bool) -> None:
     assert hub.at_work("alice").read("work.txt") == "result"
 
 
+@pytest.mark.slow
 def test_who_is_taken_out_of_the_settings_is_out_at_once(hub: Hub) -> None:
     bob, alice = hub.at_work("bob"), hub.person("alice")
     assert alice.request("GET", "/hub/api/users").status_code == 200
@@ -156,6 +158,7 @@ def test_who_is_taken_out_of_the_settings_is_out_at_once(hub: Hub) -> None:
     assert hub.at_work("bob").request("GET", "/hub/api/user").json()["name"] == "bob"
 
 
+@pytest.mark.slow
 def test_refused_settings_close_the_hub_and_mended_ones_open_it(hub: Hub) -> None:
     good = hub.machine.succeed("cat /etc/hubsmith/settings.toml")
     hub.machine.succeed("cat > /etc/hubsmith/settings.toml", stdin=good.replace("[hub]", "[hbu]"))
@@ -170,6 +173,7 @@ def test_refused_settings_close_the_hub_and_mended_ones_open_it(hub: Hub) -> Non
     hub.person("alice")
 
 
+@pytest.mark.slow
 def test_a_full_home_is_told_and_keeps_nobody_from_working(hub: Hub) -> None:
     alice = hub.at_work("alice")
     notebook = {
@@ -197,6 +201,7 @@ def test_a_full_home_is_told_and_keeps_nobody_from_working(hub: Hub) -> None:
         kernel.execute("open('mine', 'wb').write(bytes(1000000))")
 
 
+@pytest.mark.slow
 @pytest.mark.allow("[Oo]ut of memory|oom", "the test's kernel takes more than it may")
 def test_too_much_memory_ends_the_kernel_and_nothing_else(hub: Hub) -> None:
     hub.apply(settings(("alice", "bob"), spawner={"memory": "320M", "start_timeout": "6m"}))
@@ -214,6 +219,7 @@ def test_too_much_memory_ends_the_kernel_and_nothing_else(hub: Hub) -> None:
         assert other.execute("5 * 4") == "20"
 
 
+@pytest.mark.slow
 def test_a_machine_without_memory_left_says_so(hub: Hub) -> None:
     hub.at_work("alice")
     hub.machine.succeed("systemctl set-property --runtime hubsmith-users.slice MemoryMax=300M MemoryHigh=290M")
@@ -222,6 +228,7 @@ def test_a_machine_without_memory_left_says_so(hub: Hub) -> None:
     assert hub.person("alice").request("GET", "/user/alice/api").status_code == 200
 
 
+@pytest.mark.slow
 def test_an_idle_server_is_stopped(hub: Hub) -> None:
     hub.apply(settings(("alice", "bob"), idle={"cull_after": "15s", "every": "10s"}, spawner={"start_timeout": "6m"}))
     hub.wait()
@@ -230,6 +237,7 @@ def test_an_idle_server_is_stopped(hub: Hub) -> None:
     assert hub.person("alice").request("GET", "/hub/api/user").json()["servers"] == {}
 
 
+@pytest.mark.slow
 def test_no_secret_of_a_session_is_in_the_journal_or_a_command_line(hub: Hub) -> None:
     alice = hub.at_work("alice")
     with alice.start_kernel(scaled(KERNEL)) as kernel:
