@@ -60,10 +60,13 @@ def command(
     attachments: Attachments,
     ports: Mapping[int, int],
     *,
+    origin: str,
     incoming: bool = False,
 ) -> list[str]:
     """The argument list.
 
+    :param origin: the machine that it goes on from, or itself: the addresses of its NICs follow from that name.
+        (An address in a restored state holds until the guest reboots; then it is what the command line says.)
     :param ports: guest port to host port, 0 for any.
     :param incoming: wait for a machine's state instead of starting the firmware.
     """
@@ -86,7 +89,7 @@ def command(
     if hardware.display:
         argv += ["-device", "VGA,vgamem_mb=16"]
     argv += _disks(hardware, attachments.drives)
-    argv += _network(name, hardware, attachments, ports)
+    argv += _network(origin, hardware, attachments, ports)
     if attachments.smbios:
         fields = [f"{key}={comma(value)}" for key, value in attachments.smbios.items()]
         argv += ["-smbios", ",".join(["type=1", *fields])]
@@ -125,7 +128,7 @@ def _dgram(nic: str) -> str:
     return f"dgram,id={nic},local.type=unix,local.path={ours},remote.type=unix,remote.path={theirs}"
 
 
-def _network(name: str, hardware: Hardware, attachments: Attachments, ports: Mapping[int, int]) -> list[str]:
+def _network(origin: str, hardware: Hardware, attachments: Attachments, ports: Mapping[int, int]) -> list[str]:
     # Without IPv6, since QEMU's leads nowhere and a guest would try it first.
     nat = ["user", "ipv6=off", f"restrict={'off' if hardware.outbound else 'on'}"]
     nat += [f"net={attachments.network}"] if attachments.network else []
@@ -143,5 +146,5 @@ def _network(name: str, hardware: Hardware, attachments: Attachments, ports: Map
         argv += ["-netdev", _dgram(f"net{number}")]
     for number in range(len(hardware.lans) + 1):
         # No boot ROM: nothing boots from the network, and loading it costs seconds under emulation.
-        argv += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},mac={mac(name, number)},romfile="]
+        argv += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},mac={mac(origin, number)},romfile="]
     return argv

@@ -380,7 +380,9 @@ class VirtualMachine:
             (self.folder / name).unlink(missing_ok=True)
         self.console.prepare()
         self._connect_lans()
-        argv = command.command(self.name, self.hardware, self.accelerator, self.attachments, ports, incoming=incoming)
+        argv = command.command(
+            self.name, self.hardware, self.accelerator, self.attachments, ports, origin=self.origin, incoming=incoming
+        )
         output = self.folder / "qemu.log"
         output.write_text(shlex.join(argv) + "\n")
         self.started_at = self.console.size()
