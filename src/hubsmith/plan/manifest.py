@@ -26,10 +26,10 @@ _ROOMS = {
     "guest": ["src/hubsmith/guest/**/*"],
     "nix": ["nix/*.nix", "nix/*.sh"],
     "settings": ["src/hubsmith/settings/**/*"],
-    "shared": ["src/hubsmith/*.py"],
+    "shared": ["src/hubsmith/__init__.py", "src/hubsmith/errors.py", "src/hubsmith/run.py"],
 }
 #: Of these rooms, what only the build machine runs (`nix/image.nix` leaves most of it out too).
-_NOT_CODE = re.compile(r"src/hubsmith/(build/nix\w*|paths)\.py|.*/__pycache__/.*")
+_NOT_CODE = re.compile(r"src/hubsmith/build/nix\w*\.py|.*/__pycache__/.*")
 
 
 def make(
