@@ -39,7 +39,8 @@ def main(args: argparse.Namespace) -> int:
         good &= row["Notes"] == ""
         if not args.quick and row["Reachable"] == "yes":
             print(f"{name}: the checks of its modules", file=sys.stderr, flush=True)
-            good &= module_checks(root, one)
+            with one.machine() as machine:
+                good &= module_checks(root, host.image, machine)
     if args.json:
         print(json.dumps(rows, indent=1))
     else:

@@ -11,6 +11,7 @@ from hubsmith.definition import define
 from hubsmith.deploy.qemu import QemuHost
 from hubsmith.errors import HubsmithError
 from hubsmith.run import spawn
+from hubsmith.vm import Machine
 from hubsmith.vm.ssh import CONFIG
 
 COLUMNS = ("Exists", "Up", "Reachable", "Disks", "Load", "Units", "Notes")
@@ -45,18 +46,19 @@ def check_host(host: QemuHost) -> dict[str, str]:
     return row
 
 
-def module_checks(root: Path, host: QemuHost) -> bool:
-    """Run the `check.py` of every module of the host's image by testinfra; prints pytest's report.
+def module_checks(root: Path, image: str, machine: Machine) -> bool:
+    """Run the `check.py` of every module of an image on a running machine by testinfra; prints pytest's report.
 
+    :param root: the project's tree.
+    :param image: the name of its definition.
     :returns: whether all passed.
     """
-    modules = define(root, host.host.image).modules
+    modules = define(root, image).modules
     files = [path for name in modules if (path := root / "modules" / name / "check.py").is_file()]
-    with host.machine() as machine:
-        machine.ssh  # noqa: B018  writes the configuration and opens the connection that all checks share
-        argv: list[str | Path] = [
-            sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
-            "--import-mode=importlib", "-c", "/dev/null", "--rootdir", root, "--sudo", f"--hosts=ssh://{host.name}",
-            f"--ssh-config={machine.folder / CONFIG}", *files,
-        ]  # fmt: skip
-        return spawn(argv, cwd=root, stdout=sys.stderr.fileno(), stderr=subprocess.STDOUT, own_group=False).wait() == 0
+    machine.ssh  # noqa: B018  writes the configuration and opens the connection that all checks share
+    argv: list[str | Path] = [
+        sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
+        "--import-mode=importlib", "-c", "/dev/null", "--rootdir", root, "--sudo", f"--hosts=ssh://{machine.name}",
+        f"--ssh-config={machine.folder / CONFIG}", *files,
+    ]  # fmt: skip
+    return spawn(argv, cwd=root, stdout=sys.stderr.fileno(), stderr=subprocess.STDOUT, own_group=False).wait() == 0

@@ -16,6 +16,7 @@ from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.run import run
 from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
+from hubsmith.vm.accel import require_tools
 from hubsmith.vm.command import DISK
 from hubsmith.vm.waits import wait_until
 
@@ -143,9 +144,10 @@ class QemuHost:
         :param say: gets one line per step.
         :param wait: seconds for the boot.
         :returns: what was done.
-        :raises HubsmithError: it exists with another image, other hardware or other settings.
+        :raises HubsmithError: no QEMU that will do; it exists with another image, other hardware or other settings.
         :raises ImageFailed: it did not come up, or it refuses its settings.
         """
+        require_tools()
         with Lasting(self.record.folder) as place:
             done = "is up already"
             if not self.known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ def _public_ipv4(instance_data: Path) -> str:
         if isinstance(metadata, dict) and isinstance(value := metadata.get("public-ipv4"), str):
             return value
     return ""
+
+
+def uptime() -> float:
+    """Seconds since the machine started. It goes on evenly when the clock is set."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def describe() -> dict[str, Any]:

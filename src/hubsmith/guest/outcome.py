@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hubsmith.guest import files
+from hubsmith.guest.machine import uptime
 
 APPLYING, GOOD, REFUSED = "applying", "good", "refused"
 
@@ -50,7 +50,7 @@ class Outcome:
     :ivar state: ``applying``, ``good`` or ``refused``.
     :ivar changed: the targets that were written or removed.
     :ivar told: the units that were reloaded or restarted.
-    :ivar time: seconds since the epoch.
+    :ivar uptime: seconds since the machine started: the clock may be set while the hub starts.
     """
 
     state: str
@@ -58,7 +58,7 @@ class Outcome:
     changed: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     pending: Pending = Pending()
-    time: float = field(default_factory=time.time)
+    uptime: float = field(default_factory=uptime)
 
     def save(self, path: Path) -> None:
         """Write it for root's eyes."""
@@ -73,4 +73,4 @@ def read(path: Path) -> Outcome | None:
         return None
     pending = Pending(*(frozenset(raw["pending"][kind]) for kind in ("reload", "restart")))
     reasons = tuple(Reason(**reason) for reason in raw["reasons"])
-    return Outcome(raw["state"], reasons, tuple(raw["changed"]), tuple(raw["told"]), pending, raw["time"])
+    return Outcome(raw["state"], reasons, tuple(raw["changed"]), tuple(raw["told"]), pending, raw["uptime"])

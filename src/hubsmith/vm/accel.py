@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -33,16 +34,13 @@ PROBE_TIMEOUT = 20.0
 #: What OVMF's boot manager prints when it is done with its work and has nothing to boot.
 PROBE_MARK = b"BdsDxe"
 
+#: The oldest QEMU that may be used (decision 0012).
+QEMU_MINIMUM = (9, 0)
+
 #: The processor under TCG. `max` is all that TCG can do, less
-#: - `cx16`: QEMU 7.2's cmpxchg16b can leave garbage in EFLAGS; Linux 6.12 uses it in its allocator and died of a
-#:   double fault in 2 of 4 boots. Without it Linux takes another way, and Debian needs only x86-64-v1 (no cx16);
-#: - `la57`: five levels of page tables make every miss of the TLB dearer and serve only beyond 64 TB of memory.
-#: - `erms`: Linux would clear pages by single bytes (`rep stosb`), and TCG stores them one by one, slowest where the
-#:   page once held code that was translated: up to milliseconds for each store. By words it is an eighth of them;
-#: - `svm`: udev would load KVM into the guest, whose modules take seconds to unpack and verify;
-#: - AVX, BMI and ADX: emulated by helper functions, dearer than the plain code that libraries choose without them.
-#: Without `erms`, AVX, BMI and ADX, a boot to the login page took 156 to 187 s, not 209 s (single runs of one image).
-TCG_CPU = "max,-cx16,-la57,-erms,-svm,-avx,-avx2,-bmi1,-bmi2,-adx"
+#: - `la57`: five levels of page tables make every miss of the TLB dearer and serve only beyond 64 TB of memory;
+#: - `svm`: udev would load KVM into the guest, whose modules take seconds to unpack and verify.
+TCG_CPU = "max,-la57,-svm"
 #: MiB for translated code of one machine. A boot of systemd and cloud-init outgrows the default of 1/4 of its memory
 #: never, but a full buffer is thrown away as a whole; 1 GiB of address space costs nothing until it is used.
 #: With 96 MiB the same boot took 221 s.
@@ -163,10 +161,14 @@ def _announce(accelerator: Accelerator) -> Accelerator:
 def require_tools() -> None:
     """Everything that the harness starts is installed.
 
-    :raises HubsmithError: something is missing; the message names all of it.
+    :raises HubsmithError: something is missing (the message names all of it), or QEMU is too old.
     """
     programs = (QEMU, "qemu-img", "xorriso", "ssh", "ssh-keygen", "setpriv")
     missing = [program for program in programs if shutil.which(program) is None]
     missing += [str(file) for file in (OVMF_CODE, OVMF_VARS) if not file.exists()]
     if missing:
         raise HubsmithError(f"not installed: {', '.join(missing)}", mend="scripts/setup")
+    version = qemu_version()
+    number = re.search(r"version (\d+)\.(\d+)", version)
+    if number is None or tuple(map(int, number.groups())) < QEMU_MINIMUM:
+        raise HubsmithError(f"{version}: at least {'.'.join(map(str, QEMU_MINIMUM))} is needed", mend="scripts/setup")

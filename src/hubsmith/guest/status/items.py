@@ -13,6 +13,7 @@ from pathlib import Path
 from hubsmith.errors import HubsmithError
 from hubsmith.guest import outcome, systemd
 from hubsmith.guest.layout import Layout
+from hubsmith.guest.machine import uptime
 from hubsmith.run import run
 
 #: From the best to the worst.
@@ -82,7 +83,7 @@ def unit_item(watched: WatchedUnit, unit: Mapping[str, str], last: outcome.Outco
         return Item(item, "starting", "waits for the settings")
     if watched.hub and last is not None and last.state == outcome.REFUSED:
         return Item(item, "refused", "is not served before the settings are good")
-    if watched.hub and last is not None and time.time() - last.time < START_GRACE:
+    if watched.hub and last is not None and uptime() - last.uptime < START_GRACE:
         return Item(item, "starting", "is about to start")
     return Item(item, "failed", f"{watched.unit} is not running")
 

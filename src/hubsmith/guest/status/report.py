@@ -12,6 +12,7 @@ from pathlib import Path
 from hubsmith.errors import HubsmithError
 from hubsmith.guest import outcome
 from hubsmith.guest.layout import Layout
+from hubsmith.guest.machine import uptime
 from hubsmith.guest.status.items import STATES, Item
 
 #: Seconds after which a report is too old to be believed: the service makes one every 15 s or more often.
@@ -22,10 +23,12 @@ STALE = 60.0
 class Report:
     """All items, and the worst of their states as the overall one.
 
+    :ivar uptime: seconds since the machine started; the age of a report does not change when the clock is set.
     :ivar time: seconds since the epoch.
     """
 
     items: tuple[Item, ...]
+    uptime: float
     time: float
 
     @property
@@ -44,7 +47,13 @@ class Report:
     def as_json(self) -> dict[str, object]:
         """The public form; :func:`read` reads it."""
         items = [asdict(item) for item in self.items]
-        return {"state": self.state, "line": self.line, "time": round(self.time, 1), "items": items}
+        return {
+            "state": self.state,
+            "line": self.line,
+            "uptime": round(self.uptime, 1),
+            "time": round(self.time, 1),
+            "items": items,
+        }
 
 
 def read(path: Path) -> Report:
@@ -57,10 +66,10 @@ def read(path: Path) -> Report:
         raw = json.loads(path.read_text())
     except FileNotFoundError:
         raise HubsmithError("the status service has not reported yet", where=str(path), mend=mend) from None
-    age = time.time() - raw["time"]
-    if not -STALE < age < STALE:
+    age = uptime() - raw["uptime"]
+    if age > STALE:
         raise HubsmithError(f"the last report is {age:.0f} s old", where=str(path), mend=mend)
-    return Report(tuple(Item(**item) for item in raw["items"]), raw["time"])
+    return Report(tuple(Item(**item) for item in raw["items"]), raw["uptime"], raw["time"])
 
 
 def table(items: Sequence[Item]) -> str:

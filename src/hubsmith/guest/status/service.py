@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hubsmith.guest import files, outcome, systemd
 from hubsmith.guest.layout import Layout
+from hubsmith.guest.machine import uptime
 from hubsmith.guest.status import items, page
 from hubsmith.guest.status.items import Item
 from hubsmith.guest.status.report import Report
@@ -53,7 +54,7 @@ class Watch:
             self.answers = tuple(items.check_item(check) for check in self.checks)
             self.seen, self.checks_at = (stamp, first), now
         machine = (items.disk_item("state disk", self.layout.at("/var")), items.clock_item(self.layout))
-        report = Report((*first, *self.answers, *machine), time.time())
+        report = Report((*first, *self.answers, *machine), uptime(), time.time())
         self.due_at = now + (UNITS_EVERY_WHEN_READY if report.state == "ready" else UNITS_EVERY)
         return report
 
