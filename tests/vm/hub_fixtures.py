@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from hub_client import HubClient
-from people import PASSWORD, settings, user_data
+from people import PASSWORD, settings
 
+from hubsmith.deploy.user_data import user_data
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import Snapshot

@@ -1,4 +1,4 @@
-"""Settings of hubs for the tests, and the user-data that carries them."""
+"""Settings of hubs for the tests."""
 
 from __future__ import annotations
 
@@ -36,9 +36,3 @@ def settings(names: Sequence[str] = ("alice", "bob"), *, quota: str = "", **tabl
     for name in names:
         lines += ["[[users]]", f'name = "{name}"', f'password_hash = "{password_hash()}"']
     return "\n".join(lines) + "\n"
-
-
-def user_data(text: str) -> str:
-    """cloud-init user-data that writes the settings (JSON is YAML)."""
-    file = {"path": "/etc/hubsmith/settings.toml", "permissions": "0600", "content": text}
-    return "#cloud-config\n" + json.dumps({"write_files": [file]})

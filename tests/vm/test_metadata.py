@@ -8,8 +8,9 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
 import pytest
-from people import settings, user_data
+from people import settings
 
+from hubsmith.deploy.user_data import user_data
 from hubsmith.vm import metadata
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from people import settings, user_data
+from people import settings
 
+from hubsmith.deploy.user_data import user_data
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.metadata import Instance

@@ -18,6 +18,7 @@ import bcrypt
 
 from hubsmith.bench import build
 from hubsmith.build import nix
+from hubsmith.deploy.user_data import user_data
 from hubsmith.fetch.cache import Cache
 from hubsmith.lock import inputs_of
 from hubsmith.lock.files import committed_path, load_matching
@@ -112,8 +113,7 @@ def until_login(testbed: Testbed, name: str, image: Path, hardware: Hardware, us
 def measure(root: Path) -> dict[str, float]:
     """Seconds, ratio and idle memory."""
     secret = bcrypt.hashpw(b"for this measurement only", bcrypt.gensalt(4)).decode()
-    text = SETTINGS.format(hash=secret).replace("\n", "\n      ")
-    ours = f"#cloud-config\nwrite_files:\n  - path: /etc/hubsmith/settings.toml\n    content: |\n      {text}\n"
+    ours = user_data(SETTINGS.format(hash=secret))
     with TemporaryDirectory(prefix="hubsmith-bench-", dir=Cache().folder.parent) as scratch, Testbed() as testbed:
         image, hardware = stock(root, Path(scratch))
         theirs = until_login(testbed, "stock", image, hardware, "#cloud-config\n{}\n")

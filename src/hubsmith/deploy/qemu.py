@@ -13,6 +13,7 @@ from typing import Any
 
 from hubsmith.deploy.hosts import Host
 from hubsmith.deploy.record import Record
+from hubsmith.deploy.user_data import user_data
 from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.run import run
 from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
@@ -170,15 +171,13 @@ class QemuHost:
             return done
 
     def _machine(self, place: Lasting, host: Host, image: Path, settings: str) -> Machine:
-        file = {"path": "/etc/hubsmith/settings.toml", "permissions": "0600", "content": settings}
         hardware = Hardware(
             memory_mb=host.memory_mb, cpus=host.cpus, firmware=host.firmware, disk_size_gb=host.disk_gb, durable=True,
             volumes=tuple(Volume(volume.name, volume.size_gb) for volume in host.volumes),
             forwards={22: host.ssh_port or 0, 80: 0, 443: host.https_port or 0},
         )  # fmt: skip
-        # JSON is YAML.
-        user_data = "#cloud-config\n" + json.dumps({"write_files": [file]})
-        return Machine(place, self.name, image, hardware, instance=Instance(self.name, user_data=user_data))
+        instance = Instance(self.name, user_data=user_data(settings))
+        return Machine(place, self.name, image, hardware, instance=instance)
 
     def _wait(self, machine: Machine, say: Say, wait: float) -> None:
         stage, told = 0, ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hubsmith.definition.canonical import file_sha256
 from hubsmith.paths import cache_dir
 from hubsmith.plan.inodes import Erofs, Inode
 from hubsmith.run import run
@@ -70,7 +71,7 @@ def _disk(disk: Path, scratch: Path) -> tuple[Things, dict[str, Any] | None]:
             inside, manifest = _root(part, scratch)
             things |= inside
         elif thing["type"] == _BIOS:
-            things[f"partition {name}"] |= {"sha256": _sha256(part)}
+            things[f"partition {name}"] |= {"sha256": file_sha256(part)}
         part.unlink()
     return things, manifest
 
@@ -96,7 +97,7 @@ def _esp(image: Path, scratch: Path) -> Things:
         f"esp /{file.relative_to(folder)}": {
             "size": file.stat().st_size,
             "mtime": int(file.stat().st_mtime),
-            "sha256": _sha256(file),
+            "sha256": file_sha256(file),
         }
         for file in sorted(folder.rglob("*"))
         if file.is_file()
@@ -121,14 +122,9 @@ def _entry(inode: Inode, extracted: Path) -> dict[str, Any]:
         "mtime": inode.mtime,
     }
     if entry["type"] == "file":
-        entry |= {"size": inode.size, "sha256": _sha256(extracted)}
+        entry |= {"size": inode.size, "sha256": file_sha256(extracted)}
     elif inode.target is not None:
         entry["target"] = inode.target
     elif entry["type"] == "special":
         entry["device"] = inode.device
     return entry
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import datetime
-import hashlib
 import json
 import platform
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hubsmith.definition.canonical import file_sha256
 from hubsmith.errors import HubsmithError
 from hubsmith.vm.accel import qemu_version
 from hubsmith.vm.pytest_plugin import VERDICT, image_file
@@ -35,12 +35,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Report(path, image_file(str(config.getoption("--image")))), "image-report")
 
 
-def checksum(image: Path) -> str:
-    """The SHA-256 (hex) of a file."""
-    with image.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 class Report:
     """Collects the outcomes of one run.
 
@@ -50,7 +44,7 @@ class Report:
     def __init__(self, path: Path, image: Path) -> None:
         self.path, self.image = path, image
         path.unlink(missing_ok=True)
-        self.sha256, self.began = checksum(image), time.time()
+        self.sha256, self.began = file_sha256(image), time.time()
         self.tests: dict[str, dict[str, Any]] = {}
         self.deselected = 0
 
@@ -75,7 +69,7 @@ class Report:
             return
         counts = collections.Counter(test["outcome"] for test in self.tests.values())
         verdicts = collections.Counter(test[VERDICT] for test in self.tests.values() if VERDICT in test)
-        unchanged = checksum(self.image) == self.sha256
+        unchanged = file_sha256(self.image) == self.sha256
         content = {
             "image": self.image.name,
             "sha256": self.sha256,
