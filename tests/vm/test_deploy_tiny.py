@@ -21,7 +21,7 @@ from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.vm.place import Adopted
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.needs(memory_mb=1024)]
+pytestmark = [pytest.mark.vm, pytest.mark.needs(memory_mb=1024)]
 
 HOST = Host(image="tiny", memory_mb=1024, cpus=1, disk_gb=4, firmware="bios", settings={"users": [{"name": "alice"}]})
 
