@@ -23,7 +23,7 @@ def test_kernel_keeps_users_off_the_ports_of_others(host: Host) -> None:
     run = f"{TRANSIENT} -p SocketBindAllow=tcp:29999 -p SocketBindDeny=tcp:20000-29999"
     assert host.run(f'{run} /usr/bin/python3 -c "{bind.format(port=29999)}"').stdout == "bound\n"
     denied = host.run(f'{run} /usr/bin/python3 -c "{bind.format(port=29998)}"')
-    assert denied.rc != 0
+    assert denied.stdout == ""
     assert "PermissionError" in denied.stderr
 
 
@@ -37,5 +37,4 @@ def test_kernel_keeps_users_off_the_metadata_service(host: Host) -> None:
     run = f"{TRANSIENT} -p IPAddressDeny=127.0.0.9"
     connect = "import socket; socket.create_connection(('127.0.0.9', 22), 3)"
     denied = host.run(f'{run} /usr/bin/python3 -c "{connect}"')
-    assert "ConnectionRefusedError" not in denied.stderr
-    assert denied.rc != 0
+    assert "TimeoutError" in denied.stderr or "PermissionError" in denied.stderr
