@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -66,12 +67,11 @@ def test_what_fails_while_closing_is_told_and_the_rest_is_closed(tmp_path: Path)
     assert not bed.folder.exists()
 
 
-def test_a_shared_thing_is_made_once_and_closed_once(tmp_path: Path) -> None:
-    events: list[str] = []
+def test_a_private_network_is_made_once_and_closed_with_the_testbed(tmp_path: Path) -> None:
     with Testbed(tmp_path) as bed:
-        for _ in range(2):
-            assert (
-                bed.shared("x", lambda: events.append("made") or "thing", lambda it: events.append(f"closed {it}"))
-                == "thing"
-            )
-    assert events == ["made", "closed thing"]
+        lan = bed.lan("x")
+        assert bed.lan("x") is lan
+        assert bed.lan("y") is not lan
+        switches = [thread for thread in threading.enumerate() if thread.name.startswith("lan-")]
+        assert len(switches) == 2
+    assert not any(thread.is_alive() for thread in switches)

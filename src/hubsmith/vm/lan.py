@@ -89,6 +89,11 @@ class Lan:
             self._selector.register(endpoint, selectors.EVENT_READ, port)
         self._wake()
 
+    def detach(self, folder: Path, nic: str) -> None:
+        """Take a NIC off the network."""
+        with self._lock:
+            self._detach(folder / lan_sockets(nic)[1])
+
     def shape(self, *, delay: float = 0.0, jitter: float = 0.0, loss: float = 0.0) -> None:
         """Delay each frame, and lose some of them. Without arguments: as fast and sound as it can.
 

@@ -406,17 +406,13 @@ class VirtualMachine:
 
     def _connect_lans(self) -> None:
         for number, name in enumerate(self.hardware.lans, start=1):
-            self.testbed_lan(name).attach(self.folder, f"net{number}", self.name)
+            self.testbed.lan(name).attach(self.folder, f"net{number}", self.name)
         if self.hardware.shaped:
             if self._shaper is None:
                 self._shaper = Lan(f"{self.name}-nat")
                 self.testbed.on_close(self._shaper.close)
             self._shaper.attach(self.folder, "net0", self.name)
             self._shaper.attach(self.folder, "natlink", "nat")
-
-    def testbed_lan(self, name: str) -> Lan:
-        """The private network of that name in this testbed, made when it is first asked for."""
-        return self.testbed.shared(f"lan/{name}", lambda: Lan(name), Lan.close)
 
     def _qemu_log(self, lines: int = 15) -> str:
         path = self.folder / "qemu.log"

@@ -11,15 +11,13 @@ import select
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Protocol
 
-from hubsmith.errors import HarnessFailed
 from hubsmith.run import spawn
+from hubsmith.vm.switch import LastingLan
 
 if TYPE_CHECKING:
     from hubsmith.vm.machine import VirtualMachine
-
-T = TypeVar("T")
 
 QEMU_NAMES = "qemu-system-"
 
@@ -36,6 +34,13 @@ class Process(Protocol):
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return its exit code."""
+
+
+class Network(Protocol):
+    """A private network, as a machine sees it."""
+
+    def attach(self, folder: Path, nic: str, member: str) -> None:
+        """Put a NIC of the machine of that folder on it."""
 
 
 class Place(Protocol):
@@ -56,8 +61,8 @@ class Place(Protocol):
     ) -> subprocess.Popen[bytes]:
         """Start a program."""
 
-    def shared(self, key: str, make: Callable[[], T], close: Callable[[T], object] | None = None) -> T:
-        """The one thing of that name."""
+    def lan(self, name: str) -> Network:
+        """The private network of that name."""
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Call this when the place is left."""
@@ -101,12 +106,9 @@ class Lasting:
             self._helpers.append(child)
         return child
 
-    def shared(self, key: str, make: Callable[[], T], close: Callable[[T], object] | None = None) -> T:
-        """Nothing is shared with the next command.
-
-        :raises HarnessFailed: always; a network of ours would end with the command, under machines that go on.
-        """
-        raise HarnessFailed(f"{key} would end with this command")
+    def lan(self, name: str) -> LastingLan:
+        """The private network of that name, whose switch goes on as the machines do."""
+        return LastingLan(self.folder / f"lan-{name}")
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Nothing happens to machines when the place is left."""

@@ -25,17 +25,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, TypeVar, cast
+from typing import IO, TYPE_CHECKING
 
 from hubsmith.errors import HarnessFailed
 from hubsmith.run import run, spawn
 from hubsmith.vm import keeper
+from hubsmith.vm.lan import Lan
 from hubsmith.vm.place import Process
 
 if TYPE_CHECKING:
     from hubsmith.vm.machine import VirtualMachine
 
-T = TypeVar("T")
 log = logging.getLogger("hubsmith.vm")
 
 PREFIX = "hubsmith-"
@@ -62,7 +62,7 @@ class Testbed:
         self._owner = os.open(self.folder / keeper.OWNER, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._owner, fcntl.LOCK_EX)
         self._children: list[subprocess.Popen[bytes]] = []
-        self._shared: dict[str, object] = {}
+        self._lans: dict[str, Lan] = {}
         #: Every machine that was made here and not discarded, in order.
         self.machines: list[VirtualMachine] = []
         self._closers: list[Callable[[], object]] = []
@@ -99,13 +99,12 @@ class Testbed:
         self._children = [other for other in self._children if other.poll() is None] + [child]
         return child
 
-    def shared(self, key: str, make: Callable[[], T], close: Callable[[T], object] | None = None) -> T:
-        """The one thing of that name in this testbed; made when it is first asked for, closed at the end."""
-        if key not in self._shared:
-            made = self._shared[key] = make()
-            if close:
-                self.on_close(lambda: close(made))
-        return cast(T, self._shared[key])
+    def lan(self, name: str) -> Lan:
+        """The private network of that name; made when it is first asked for, closed at the end."""
+        if name not in self._lans:
+            made = self._lans[name] = Lan(name)
+            self.on_close(made.close)
+        return self._lans[name]
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Call this at the end, before the children are killed; the last one first."""
