@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -18,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 
 #: Seconds between two lines in a log.
 LINE_EVERY = 5.0
@@ -98,3 +101,43 @@ class Bytes:
             file=self.stream,
             flush=True,
         )
+
+
+class Board:
+    """What several things at work said last: a table that is kept up on a terminal, plain lines in a log.
+
+    :param names: of the things, in order.
+    """
+
+    def __init__(self, names: Iterable[str], stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.said: dict[str, tuple[float, str]] = dict.fromkeys(names, (0.0, "waits"))
+        self._began = time.monotonic()
+        self._mutex = threading.Lock()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Board:
+        if self.stream.isatty():
+            self._live = Live(self._table(), console=Console(file=self.stream), auto_refresh=False)
+            self._live.start()
+        return self
+
+    def say(self, name: str, line: str) -> None:
+        """Show a thing's last word; safe to call from threads."""
+        seconds = time.monotonic() - self._began
+        with self._mutex:
+            self.said[name] = seconds, line
+            if self._live:
+                self._live.update(self._table(), refresh=True)
+            else:
+                print(f"{name}: {seconds:4.0f} s  {line}", file=self.stream, flush=True)
+
+    def _table(self) -> Table:
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, (seconds, line) in self.said.items():
+            table.add_row(name, f"{seconds:.0f} s", line)
+        return table
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()

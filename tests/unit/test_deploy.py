@@ -13,8 +13,9 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from hubsmith.deploy.hosts import Deployment, Host, load_deployment
+from hubsmith.deploy.hosts import Deployment, Host, Network, load_deployment
 from hubsmith.deploy.record import Record, one_time_password
+from hubsmith.deploy.values import fill
 from hubsmith.errors import DefinitionError, HubsmithError
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,17 @@ def test_the_host_files_of_the_tree_are_good(path: Path) -> None:
 def test_a_count_makes_so_many_machines(tmp_path: Path) -> None:
     found = load(tmp_path, HEAD + '[hosts.hub]\nimage = "master"\n[hosts.worker]\nimage = "worker"\ncount = 3\n')
     assert list(found.machines()) == ["hub", "worker-1", "worker-2", "worker-3"]
+    assert list(found.machines({"worker": 1})) == ["hub", "worker-1"], "it keeps its name when it is the only one left"
+
+
+def test_hosts_come_in_the_order_that_they_need(tmp_path: Path) -> None:
+    text = HEAD + "".join(
+        f'[hosts.{name}]\nimage = "m"\nneeds = {json.dumps(needs)}\n'
+        for name, needs in (("d", ["b", "c"]), ("b", ["a"]), ("c", ["a"]), ("a", []))
+    )
+    found = load(tmp_path, text)
+    assert found.waves() == [["a"], ["b", "c"], ["d"]]
+    assert list(found.machines()) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +68,10 @@ def test_a_count_makes_so_many_machines(tmp_path: Path) -> None:
         (HEAD + '[hosts.Hub]\nimage = "m"\n', "hosts.Hub"),
         ('[deployment]\nname = "x"\ntarget = "aws"\n', "deployment.target: input should be 'qemu'"),
         ("[deployment\n", "not TOML"),
+        (HEAD + '[hosts.a]\nimage = "m"\nneeds = ["bb"]\n[hosts.b]\nimage = "m"\n', "no host 'bb'; did you mean 'b'?"),
+        (HEAD + '[hosts.a]\nimage = "m"\nneeds = ["b"]\n[hosts.b]\nimage = "m"\nneeds = ["a"]\n', "need each other: "),
+        (HEAD + '[network]\ncidr = "8.8.8.0/24"\n[hosts.a]\nimage = "m"\n', "network.cidr"),
+        (HEAD + '[network]\nmtu = 500\n[hosts.a]\nimage = "m"\n', "network.mtu"),
     ],
 )
 def test_a_bad_host_file_is_refused_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -73,7 +89,7 @@ def test_one_time_passwords_are_made_once_for_who_has_no_other_way_in(record: Re
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6tGFzDwQc6uLnftZgIa+t1Rua/Io6xIgP2PXORzceH carol@laptop"
     users = [{"name": "alice"}, {"name": "bob", "password_hash": digest}, {"name": "carol", "ssh_keys": [key]}]
     host = Host(image="master", settings={"users": users})
-    text, passwords = record.settings("hub", host)
+    text, passwords = record.settings("hub", host, {})
     assert list(passwords) == ["alice"]
     written = {user["name"]: user for user in tomllib.loads(text)["users"]}
     assert bcrypt.checkpw(passwords["alice"].encode(), written["alice"]["password_hash"].encode())
@@ -81,12 +97,12 @@ def test_one_time_passwords_are_made_once_for_who_has_no_other_way_in(record: Re
     assert "password_hash" not in written["carol"]
     assert passwords["alice"] not in text
     # Again, and by another process: nothing changes, so that a running machine is up to date.
-    assert Record("single").settings("hub", host) == (text, passwords)
+    assert Record("single").settings("hub", host, {}) == (text, passwords)
     assert "alice" in json.loads((record.folder / "credentials.json").read_text())["hub"]
 
 
 def test_the_record_is_for_its_owner_only(record: Record) -> None:
-    record.settings("hub", Host(image="master", settings={"users": [{"name": "alice"}]}))
+    record.settings("hub", Host(image="master", settings={"users": [{"name": "alice"}]}), {})
     assert stat.S_IMODE(record.folder.stat().st_mode) == 0o700
     for path in record.folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
@@ -94,7 +110,7 @@ def test_the_record_is_for_its_owner_only(record: Record) -> None:
 
 def test_bad_settings_are_refused_before_anything_starts(record: Record) -> None:
     with pytest.raises(DefinitionError, match=r"(?s)hosts.hub.settings.*hub.admin.*did you mean `admins`"):
-        record.settings("hub", Host(image="master", settings={"hub": {"admin": ["alice"]}}))
+        record.settings("hub", Host(image="master", settings={"hub": {"admin": ["alice"]}}), {})
 
 
 def test_passwords_are_long_enough_and_differ() -> None:
@@ -118,3 +134,38 @@ def test_a_partly_written_record_is_never_seen(record: Record) -> None:
     assert record.read("credentials.json") == {"hub": {"alice": "old"}}
     with pytest.raises(HubsmithError), record.locked(), record.locked():
         pass
+
+
+def test_addresses_are_kept_when_machines_come_and_go(record: Record) -> None:
+    network = Network(cidr="10.77.0.0/28")
+    first = record.addresses(network, ["master", "worker-1"])
+    assert first == {"master": "10.77.0.10", "worker-1": "10.77.0.11"}
+    assert record.addresses(network, ["worker-2", "worker-1", "master"]) == {**first, "worker-2": "10.77.0.12"}
+    with pytest.raises(HubsmithError, match="no address left"):
+        record.addresses(network, [f"worker-{number}" for number in range(9)])
+    assert record.addresses(Network(cidr="10.78.0.0/28"), ["master"]) == {"master": "10.78.0.10"}
+
+
+def test_settings_name_addresses_and_secrets(record: Record) -> None:
+    addresses = {"master": "10.77.0.10"}
+    settings = {"a": ["at ${address.master}:80"], "b": {"c": "${secret.join}"}, "d": 3}
+    filled = fill(settings, addresses, record.secret, "hosts.x.settings")
+    assert filled == {"a": ["at 10.77.0.10:80"], "b": {"c": record.secret("join")}, "d": 3}
+    assert settings["b"] == {"c": "${secret.join}"}
+    assert len(record.secret("join")) >= 43
+    assert record.secret("other") != record.secret("join") == Record("single").secret("join")
+    assert stat.S_IMODE((record.folder / "secrets.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("${address.mastr}", "no machine 'mastr'; did you mean 'master'?"),
+        ("${secret.Join}", "only ${address.MACHINE} and ${secret.NAME} are known"),
+        ("${password}", "only ${address.MACHINE} and ${secret.NAME} are known"),
+    ],
+)
+def test_what_settings_name_and_nobody_knows(record: Record, text: str, message: str) -> None:
+    with pytest.raises(DefinitionError, match=re.escape(f"hosts.x.settings.a.b: {text}: {message}")):
+        fill({"a": {"b": text}}, {"master": "10.77.0.10"}, record.secret, "hosts.x.settings")
+    assert not (record.folder / "secrets.json").exists()

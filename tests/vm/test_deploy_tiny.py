@@ -62,7 +62,7 @@ def again(host: QemuHost, definition: Host = HOST) -> QemuHost:
 def bring_up(host: QemuHost) -> list[str]:
     """The guest has no hub, so that every wait for one ends in vain."""
     said: list[str] = []
-    with pytest.raises(ImageFailed, match=r"(?s)waited 3 s for the hub of hub.*tiny: ready.*the whole console: "):
+    with pytest.raises(ImageFailed, match=r"(?s)waited 3 s for hub to be ready.*tiny: ready.*the whole console: "):
         host.up(said.append, wait=3)
     return said
 

@@ -19,8 +19,22 @@ _CODE = bytes.fromhex(
 SIZE = 2**20
 
 
-def make_image(path: Path) -> Path:
-    """Write the raw disk image."""
-    boot = _CODE.ljust(510, b"\0") + b"\x55\xaa"
+#: Where the boot sector is in memory, and the place in it of a longer first word.
+_ORIGIN, _FREE = 0x7C00, 0x190
+_HELLO = b"tiny: ready\n\0"
+
+
+def make_image(path: Path, says: str = "") -> Path:
+    """Write the raw disk image.
+
+    :param says: one more line that it prints when it has booted.
+    """
+    code = _CODE
+    if says:
+        # `mov si, offset hello` gets another offset.
+        hello = (_ORIGIN + code.index(_HELLO)).to_bytes(2, "little")
+        code = code.replace(b"\xbe" + hello, b"\xbe" + (_ORIGIN + _FREE).to_bytes(2, "little")).ljust(_FREE, b"\0")
+        code += _HELLO[:-1] + says.encode() + b"\n\0"
+    boot = code.ljust(510, b"\0") + b"\x55\xaa"
     path.write_bytes((boot + b"0").ljust(SIZE, b"\0"))
     return path

@@ -10,6 +10,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from hubsmith.errors import HubsmithError
 
@@ -27,6 +28,10 @@ VERBS = {
     "info": "list a deployment's machines",
     "check": "check a deployment's machines",
     "ssh": "open a shell on a machine",
+    "ssh-for-each": "run a command on several machines",
+    "scp": "copy files from or to a machine",
+    "reboot": "restart machines of a deployment",
+    "scale": "change how many machines a host has",
     "down": "stop a deployment",
 }
 
@@ -44,16 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, help_line in VERBS.items():
         sub = verbs.add_parser(name, help=help_line, description=help_line[0].upper() + help_line[1:] + ".")
         if name == wanted:
-            importlib.import_module(f"hubsmith.cli.{name}").configure(sub)
+            _module(name).configure(sub)
     args = parser.parse_args(words)
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("urllib3", "asyncio", "qemu"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        return int(importlib.import_module(f"hubsmith.cli.{args.verb}").main(args))
+        return int(_module(args.verb).main(args))
     except HubsmithError as error:
         print(f"hubsmith {args.verb}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"hubsmith {args.verb}: interrupted; run it again to go on", file=sys.stderr)
         return 130
+
+
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"hubsmith.cli.{verb.replace('-', '_')}")

@@ -10,10 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hubsmith.deploy import load_deployment
 from hubsmith.deploy.check import COLUMNS, check_host, module_checks
-from hubsmith.deploy.qemu import QemuHost
-from hubsmith.deploy.record import Record
+from hubsmith.deploy.fleet import Fleet, at_once
 from hubsmith.paths import project_root
 
 HELP = "check a deployment's machines"
@@ -29,18 +27,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     root = project_root()
-    deployment = load_deployment(args.file)
-    record = Record(deployment.deployment.name)
-    rows, good = [], True
-    for name, host in deployment.machines().items():
-        one = QemuHost(root, record, name, host)
-        row = check_host(one)
-        rows.append(row)
-        good &= row["Notes"] == ""
-        if not args.quick and row["Reachable"] == "yes":
-            print(f"{name}: the checks of its modules", file=sys.stderr, flush=True)
+    machines = Fleet(root, args.file).machines()
+    rows = list(at_once(machines, lambda name, one: check_host(one)).values())
+    good = all(row["Notes"] == "" for row in rows)
+    # One after another: they would only take each other's time, and their reports would be mixed.
+    for row in rows if not args.quick else ():
+        if row["Reachable"] == "yes":
+            print(f"{row['Name']}: the checks of its modules", file=sys.stderr, flush=True)
+            one = machines[row["Name"]]
             with one.machine() as machine:
-                good &= module_checks(root, host.image, machine)
+                good &= module_checks(root, one.host.image, machine)
     if args.json:
         print(json.dumps(rows, indent=1))
     else:

@@ -6,10 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from hubsmith.deploy import load_deployment
-from hubsmith.deploy.qemu import QemuHost
-from hubsmith.deploy.record import Record
+from hubsmith.deploy.fleet import Fleet
 from hubsmith.paths import project_root
+from hubsmith.progress import Board
 
 HELP = "stop a deployment"
 
@@ -22,12 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
-    deployment = load_deployment(args.file)
-    record = Record(deployment.deployment.name)
-    with record.locked():
-        for name, host in deployment.machines().items():
-            print(f"{name}: {QemuHost(project_root(), record, name, host).down()}", file=sys.stderr, flush=True)
+    fleet = Fleet(project_root(), args.file)
+    with fleet.record.locked():
+        with Board(fleet.hosts_of()) as board:
+            fleet.down(board.say)
         if args.delete:
-            record.forget()
-            print(f"{deployment.deployment.name}: disks and passwords deleted", file=sys.stderr)
+            fleet.record.forget()
+            print(f"{fleet.deployment.deployment.name}: disks and passwords deleted", file=sys.stderr)
     return 0

@@ -10,13 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hubsmith.deploy import load_deployment
-from hubsmith.deploy.qemu import QemuHost
+from hubsmith.deploy.fleet import Fleet, at_once
 from hubsmith.deploy.record import Record
 from hubsmith.paths import project_root
 
 HELP = "list a deployment's machines"
-COLUMNS = {"name": "Name", "status": "Status", "type": "Type", "id": "Resource Id", "url": "URL"}
+COLUMNS = {"name": "Name", "status": "Status", "type": "Type", "id": "Resource Id", "ip": "IP", "url": "URL"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
-    deployment = load_deployment(args.file)
-    record = Record(deployment.deployment.name)
-    rows = [QemuHost(project_root(), record, name, host).status() for name, host in deployment.machines().items()]
+    fleet = Fleet(project_root(), args.file)
+    record = fleet.record
+    rows = list(at_once(fleet.machines(), lambda name, one: one.status()).values())
     if args.json:
         known = record.read("credentials.json") if args.credentials else {}
         print(

@@ -8,12 +8,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from hubsmith.deploy import load_deployment
-from hubsmith.deploy.qemu import QemuHost
-from hubsmith.deploy.record import Record
+from hubsmith.deploy.fleet import Fleet
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import project_root
-from hubsmith.vm.ssh import write_config
 
 HELP = "open a shell on a machine"
 
@@ -26,21 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the verb.
-
-    :returns: the exit code of the command.
-    """
-    deployment = load_deployment(args.file)
-    machines = deployment.machines()
+    """Run the verb; `ssh` takes its place."""
+    machines = Fleet(project_root(), args.file).machines()
     name = args.host or (next(iter(machines)) if len(machines) == 1 else None)
     if name not in machines:
         what = f"there is no machine {name!r}" if name else "which machine?"
         raise HubsmithError(f"{what} There are: {', '.join(machines)}", where=str(args.file))
-    host = QemuHost(project_root(), Record(deployment.deployment.name), name, machines[name])
-    with host.machine() as machine:
-        if not machine.running:
-            raise HubsmithError("it does not run", where=name, mend=f"hubsmith up {args.file}")
-        config = write_config(machine.folder, name, machine.port(22), machine.user, machine.key)
+    config = machines[name].ssh_config()
     # Several words stay words on the other side; one is a shell line, as with ssh itself.
     line = args.command[0] if len(args.command) == 1 else shlex.join(args.command)
     command = ["--", line] if args.command else []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import graphlib
+import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from hubsmith.definition.load import load
+from hubsmith.definition.load import load, nearest
 from hubsmith.definition.models import Slug, Strict
 
 
@@ -25,15 +28,37 @@ class Volume(Strict):
     size_gb: int = Field(ge=1)
 
 
+class Network(Strict):
+    """The `[network]` table: one private network of all machines, beside each one's way to the outside.
+
+    `mtu` is in bytes; the default is what is left on OpenStack's overlay networks.
+    """
+
+    cidr: str = "10.77.0.0/24"
+    mtu: int = Field(default=1450, ge=1280, le=9000)
+
+    @field_validator("cidr")
+    @classmethod
+    def _is_a_network(cls, text: str) -> str:
+        network = ipaddress.IPv4Network(text)
+        if not network.is_private or network.prefixlen > 28:
+            raise ValueError("a private IPv4 network of at least 16 addresses is needed")
+        return text
+
+
 class Host(Strict):
     """A `[hosts.<name>]` table.
+
+    Without `count` there is one machine, called as its host is; with it (1 also) they are numbered from 1. `needs`
+    names the hosts that must be ready before this one is started.
 
     `settings` is the machine's settings.toml, checked when it is brought up. `https_port` and `ssh_port` are ports of
     this computer's 127.0.0.1; without them free ones are chosen, which stay as long as the machine runs.
     """
 
     image: Slug
-    count: int = Field(default=1, ge=1, le=50)
+    count: int | None = Field(default=None, ge=1, le=50)
+    needs: tuple[Slug, ...] = ()
     memory_mb: int = Field(default=3072, ge=1024)
     cpus: int = Field(default=2, ge=1)
     disk_gb: int = Field(default=20, ge=4)
@@ -48,13 +73,45 @@ class Deployment(Strict):
     """A whole `hosts/*.toml`."""
 
     deployment: Head
+    network: Network | None = None
     hosts: dict[Slug, Host] = Field(min_length=1)
 
-    def machines(self) -> dict[str, Host]:
-        """Every machine by name: `hub`, or `worker-1`, `worker-2`, … for a host with a count."""
-        found: dict[str, Host] = {}
+    @model_validator(mode="after")
+    def _has_an_order(self) -> Deployment:
         for name, host in self.hosts.items():
-            found |= {name if host.count == 1 else f"{name}-{number + 1}": host for number in range(host.count)}
+            for other in host.needs:
+                if other not in self.hosts:
+                    raise ValueError(f"hosts.{name}.needs: no host {other!r}; {nearest(other, self.hosts)}")
+        try:
+            self.waves()
+        except graphlib.CycleError as error:
+            raise ValueError(f"hosts need each other: {' → '.join(reversed(error.args[1]))}") from None
+        return self
+
+    def waves(self) -> list[list[str]]:
+        """The hosts in the order in which they are brought up; those of one list at once."""
+        order = graphlib.TopologicalSorter({name: host.needs for name, host in self.hosts.items()})
+        order.prepare()
+        waves = []
+        while order.is_active():
+            ready = order.get_ready()
+            waves.append([name for name in self.hosts if name in ready])
+            order.done(*ready)
+        return waves
+
+    def machines(self, counts: Mapping[str, int] | None = None) -> dict[str, str]:
+        """Every machine's name and its host's: `hub`, or `worker-1`, `worker-2`, … for a host with a count.
+
+        :param counts: other counts than the file's (`hubsmith scale`).
+        """
+        found: dict[str, str] = {}
+        for name in (name for wave in self.waves() for name in wave):
+            count = self.hosts[name].count
+            if count is None:
+                found[name] = name
+            else:
+                number = (counts or {}).get(name, count)
+                found |= {f"{name}-{one + 1}": name for one in range(number)}
         return found
 
 

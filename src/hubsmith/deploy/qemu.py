@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
+import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hubsmith.deploy.hosts import Host
+from hubsmith.deploy.hosts import Host, Network
 from hubsmith.deploy.record import Record
 from hubsmith.deploy.user_data import user_data
 from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.run import run
 from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
 from hubsmith.vm.accel import require_tools
-from hubsmith.vm.command import DISK
+from hubsmith.vm.command import DISK, mac
+from hubsmith.vm.ssh import write_config
+from hubsmith.vm.switch import LastingLan
 from hubsmith.vm.waits import wait_until
 
 MACHINE = "machine.json"
+#: The name of the deployment's private network.
+LAN = "private"
 Say = Callable[[str], None]
+#: Machines of one image are made by several threads.
+_pinning = threading.Lock()
 
 #: What a boot prints, in order, and what to call it.
 STAGES = (
@@ -38,10 +48,17 @@ class QemuHost:
     """One machine of a deployment.
 
     :param root: the project's tree, where ``out/<image>/`` is.
+    :param network: the deployment's private network, when it has one.
+    :param addresses: of all machines on it.
     """
 
-    def __init__(self, root: Path, record: Record, name: str, host: Host) -> None:
+    def __init__(
+        self, root: Path, record: Record, name: str, host: Host, network: Network | None = None,
+        addresses: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.root, self.record, self.name, self.host = root, record, name, host
+        self.addresses = addresses or {}
+        self.nic = {"cidr": network.cidr, "mtu": network.mtu, "address": self.addresses[name]} if network else None
         self.folder = record.folder / name
         self.known = record.read(f"{name}/{MACHINE}")
 
@@ -58,6 +75,25 @@ class QemuHost:
         with Lasting(self.record.folder) as place:
             yield self._adopted(place)
 
+    @contextmanager
+    def running(self) -> Iterator[Machine]:
+        """The same as :meth:`machine`, of one that runs.
+
+        :raises HubsmithError: it does not.
+        """
+        with self.machine() as machine:
+            if not machine.running:
+                raise HubsmithError("it does not run", where=self.name, mend="hubsmith up FILE")
+            yield machine
+
+    def ssh_config(self) -> Path:
+        """A configuration by which ``ssh`` and ``scp`` know the machine under its name.
+
+        :raises HubsmithError: it does not run.
+        """
+        with self.running() as machine:
+            return write_config(machine.folder, self.name, machine.port(22), machine.user, machine.key)
+
     def _adopted(self, place: Lasting) -> Machine:
         wanted = self.known["wanted"]
         machine = self._machine(
@@ -65,13 +101,15 @@ class QemuHost:
             Host.model_validate_json(json.dumps(wanted["host"])),
             self._pinned(wanted["sha256"]),
             wanted["settings"],
+            wanted.get("nic"),
         )
         machine.adopt()
         return machine
 
     def status(self) -> dict[str, str]:
         """Its row in `info`: Up-to-date, Outdated (another definition or image by now), Stopped or Missing."""
-        row = {"name": self.name, "status": "Missing", "type": f"qemu ({self.host.image})", "id": "", "url": ""}
+        row = {"name": self.name, "status": "Missing", "type": f"qemu ({self.host.image})", "id": ""}
+        row |= {"ip": str(self.nic["address"]) if self.nic else "", "url": ""}
         if not self.known or not self.has_disk:
             return row
         with self.machine() as machine:
@@ -109,6 +147,10 @@ class QemuHost:
 
         :returns: their checksum.
         """
+        with _pinning:
+            return self._pin_once()
+
+    def _pin_once(self) -> str:
         image, sha256 = self._image()
         if not (pinned := self._pinned(sha256)).exists():
             partial = pinned.with_suffix(".part")
@@ -121,15 +163,21 @@ class QemuHost:
             partial.rename(pinned)
         return sha256
 
-    def _definition(self) -> dict[str, Any]:
-        text, _ = self.record.settings(self.name, self.host)
-        return {"host": self.host.model_dump(mode="json", exclude={"settings", "count"}), "settings": text}
+    @cached_property
+    def definition(self) -> dict[str, Any]:
+        """What the machine would be if it were made now. Asking for it makes the secrets that it holds.
+
+        :raises DefinitionError: its settings are wrong.
+        """
+        text, _ = self.record.settings(self.name, self.host, self.addresses)
+        host = self.host.model_dump(mode="json", exclude={"settings", "count", "needs"})
+        return {"host": host, "settings": text, "nic": self.nic}
 
     def _changes(self) -> list[str]:
         """How the machine differs from what it would be if it were made now."""
-        had, now = self.known["wanted"], self._definition()
-        names = {"host": "other hardware", "settings": "other settings"}
-        found = [what for key, what in names.items() if had[key] != now[key]]
+        had, now = self.known["wanted"], self.definition
+        names = {"host": "other hardware", "settings": "other settings", "nic": "another network"}
+        found = [what for key, what in names.items() if had.get(key) != now[key]]
         try:
             if self._image()[1] != had["sha256"]:
                 found.append("another image")
@@ -139,11 +187,13 @@ class QemuHost:
 
     # Up and down
 
-    def up(self, say: Say, *, wait: float) -> str:
-        """Bring it up and wait until its hub answers; does nothing when it is up as wanted.
+    def up(self, say: Say, *, wait: float, stop: threading.Event | None = None) -> str:
+        """Bring it up and wait until its hub answers, or until a machine without a hub says that it is ready; does
+        nothing when it is up as wanted.
 
         :param say: gets one line per step.
         :param wait: seconds for the boot.
+        :param stop: is set when waiting is to end; the machine goes on.
         :returns: what was done.
         :raises HubsmithError: no QEMU that will do; it exists with another image, other hardware or other settings.
         :raises ImageFailed: it did not come up, or it refuses its settings.
@@ -154,7 +204,7 @@ class QemuHost:
             if not self.known:
                 done = "made"
                 # Before the machine itself, so that an interrupted `up` is taken up where it was.
-                self.known = {"wanted": {**self._definition(), "sha256": self._pin()}}
+                self.known = {"wanted": {**self.definition, "sha256": self._pin()}}
                 self.folder.mkdir(mode=0o700, exist_ok=True)
                 self.record.write(f"{self.name}/{MACHINE}", self.known)
             elif changes := self._changes():
@@ -167,24 +217,48 @@ class QemuHost:
                 done = done if done == "made" else "started"
                 say(f"starting QEMU ({machine.accelerator.name})")
                 machine.start()
-            self._wait(machine, say, wait)
+            else:
+                machine.plug_in()
+            self._wait(machine, say, wait, stop or threading.Event(), machine.started_at)
             return done
 
-    def _machine(self, place: Lasting, host: Host, image: Path, settings: str) -> Machine:
+    def reboot(self, say: Say, *, wait: float) -> str:
+        """Restart its system in an orderly way, and wait until it is ready again.
+
+        :param wait: seconds for each of both.
+        :returns: what was done.
+        :raises HubsmithError: it does not run.
+        :raises ImageFailed: it did not come back.
+        """
+        with self.running() as machine:
+            place = machine.console.size()
+            say("restarting")
+            machine.restart(wait)
+            self._wait(machine, say, wait, threading.Event(), place)
+            return "restarted"
+
+    def _machine(
+        self, place: Lasting, host: Host, image: Path, settings: str, nic: Mapping[str, Any] | None
+    ) -> Machine:
         hardware = Hardware(
             memory_mb=host.memory_mb, cpus=host.cpus, firmware=host.firmware, disk_size_gb=host.disk_gb, durable=True,
             volumes=tuple(Volume(volume.name, volume.size_gb) for volume in host.volumes),
-            forwards={22: host.ssh_port or 0, 80: 0, 443: host.https_port or 0},
+            forwards={22: host.ssh_port or 0, 80: 0, 443: host.https_port or 0}, lans=(LAN,) if nic else (),
         )  # fmt: skip
-        instance = Instance(self.name, user_data=user_data(settings))
+        network = cloud_network([mac(self.name, number) for number in range(2)], nic) if nic else {}
+        instance = Instance(self.name, user_data=user_data(settings), network=network)
         return Machine(place, self.name, image, hardware, instance=instance)
 
-    def _wait(self, machine: Machine, say: Say, wait: float) -> None:
-        stage, told = 0, ""
+    def _has_hub(self) -> bool:
+        manifest = self.root / "out" / self.host.image / "manifest.json"
+        return manifest.is_file() and "jupyterhub" in json.loads(manifest.read_text())["modules"]
+
+    def _wait(self, machine: Machine, say: Say, wait: float, stop: threading.Event, since: int) -> None:
+        stage, told, hub = 0, "", self._has_hub()
 
         def answers() -> bool:
             nonlocal stage, told
-            text = machine.console.text(machine.started_at)
+            text = machine.console.text(since)
             reached = max((n for n, (mark, _) in enumerate(STAGES, 1) if re.search(mark, text)), default=0)
             if reached > stage:
                 stage = reached
@@ -196,16 +270,23 @@ class QemuHost:
                 say(told)
             if told.startswith("refused"):
                 raise ImageFailed(f"the machine refuses its settings: {told}", where=self.name)
+            if not hub:
+                return told.startswith("ready")
             try:
                 return machine.get("/hub/login", timeout=min(20, wait)).status == 200
             except OSError:
                 return False
 
+        def alive() -> None:
+            if stop.is_set():
+                raise HubsmithError("interrupted; the machine goes on", where=self.name)
+            machine.alive()
+
         def seen() -> str:
             said = f"it says: {told}\n" if told else ""
             return f"{said}{machine.seen()}\nthe whole console: {machine.console.log}"
 
-        wait_until(f"the hub of {self.name}", answers, timeout=wait, interval=1, alive=machine.alive, seen=seen)
+        wait_until(f"{self.name} to be ready", answers, timeout=wait, interval=1, alive=alive, seen=seen)
 
     def down(self, *, timeout: float = 120) -> str:
         """Switch it off, in an orderly way when it answers in time.
@@ -224,3 +305,23 @@ class QemuHost:
                 machine.kill()
                 return f"did not switch itself off within {timeout:.0f} s and was killed"
             return f"stopped ({time.monotonic() - began:.0f} s)"
+
+    def delete(self) -> None:
+        """Forget a machine that does not run, with its disks."""
+        if self.nic:
+            LastingLan(self.record.folder / f"lan-{LAN}").detach(self.name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def cloud_network(macs: Sequence[str], nic: Mapping[str, Any]) -> dict[str, Any]:
+    """A network configuration for cloud-init (version 2): DHCP to the outside, a fixed address on the private network.
+
+    :param macs: of the NIC that leads outside, and of the one on the private network.
+    :param nic: ``cidr``, ``address`` and ``mtu``.
+    """
+    prefix = ipaddress.IPv4Network(nic["cidr"]).prefixlen
+    inside = {"match": {"macaddress": macs[1]}, "addresses": [f"{nic['address']}/{prefix}"], "mtu": nic["mtu"]}
+    return {
+        "version": 2,
+        "ethernets": {"outside": {"match": {"macaddress": macs[0]}, "dhcp4": True}, "private": inside},
+    }

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import hashlib
+import ipaddress
+import itertools
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import tomli_w
 
-from hubsmith.deploy.hosts import Host
+from hubsmith.deploy.hosts import Host, Network
+from hubsmith.deploy.values import fill
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import state_dir
 from hubsmith.settings.load import parse
@@ -62,12 +64,43 @@ class Record:
         self.write("credentials.json", known)
         return {user: mine[user] for user in users}
 
-    def settings(self, name: str, host: Host) -> tuple[str, dict[str, str]]:
-        """The host's settings.toml with hashes of one-time passwords filled in, and those passwords by user.
+    def secret(self, name: str) -> str:
+        """The deployment's secret of that name (256 bits); made when it is first asked for, and kept."""
+        known = self.read("secrets.json")
+        if name not in known:
+            known[name] = secrets.token_urlsafe(32)
+            self.write("secrets.json", known)
+        return str(known[name])
 
-        :raises SettingsError: the settings are wrong.
+    def addresses(self, network: Network, machines: Iterable[str]) -> dict[str, str]:
+        """An address on the private network for each machine; who has one keeps it.
+
+        :raises HubsmithError: the network is too small.
         """
-        filled: dict[str, Any] = copy.deepcopy(host.settings)
+        known = self.read("addresses.json")
+        subnet = ipaddress.IPv4Network(network.cidr)
+        mine = {name: one for name, one in known.items() if ipaddress.IPv4Address(one) in subnet}
+        # The first ones are left to routers and the like.
+        free = (str(one) for one in itertools.islice(subnet.hosts(), 9, None))
+        for name in machines:
+            if name not in mine:
+                taken = set(mine.values())
+                if (one := next((one for one in free if one not in taken), None)) is None:
+                    raise HubsmithError("the private network has no address left", where=f"network.cidr {network.cidr}")
+                mine[name] = one
+        if mine != known:
+            self.write("addresses.json", mine)
+        return mine
+
+    def settings(self, name: str, host: Host, addresses: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """The host's settings.toml with addresses, secrets and hashes of one-time passwords filled in, and those
+        passwords by user.
+
+        :param addresses: of all machines on the private network.
+        :raises SettingsError: the settings are wrong.
+        :raises DefinitionError: they name a machine that is not there.
+        """
+        filled = fill(host.settings, addresses, self.secret, f"hosts.{name}.settings")
         bare = [
             user
             for user in filled.get("users", [])

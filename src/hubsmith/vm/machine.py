@@ -379,7 +379,7 @@ class VirtualMachine:
         for name in (command.MONITOR, command.AGENT):
             (self.folder / name).unlink(missing_ok=True)
         self.console.prepare()
-        self._connect_lans()
+        self.plug_in()
         argv = command.command(
             self.name, self.hardware, self.accelerator, self.attachments, ports, origin=self.origin, incoming=incoming
         )
@@ -404,7 +404,8 @@ class VirtualMachine:
                 raise HarnessFailed(f"QEMU did not start {self.name!r} within {timeout:.0f} s:\n{self._qemu_log()}")
             time.sleep(0.02)
 
-    def _connect_lans(self) -> None:
+    def plug_in(self) -> None:
+        """Put its NICs on their private networks."""
         for number, name in enumerate(self.hardware.lans, start=1):
             self.testbed.lan(name).attach(self.folder, f"net{number}", self.name)
         if self.hardware.shaped:

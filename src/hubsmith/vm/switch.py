@@ -92,7 +92,7 @@ class LastingLan:
         deadline = time.monotonic() + START
         while not self.running or self._seen() < version:
             if not self.running:
-                # In a session of its own, no hang-up of the terminal reaches it. A second one finds the lock taken and ends.
+                # In a session of its own, no hang-up of the terminal reaches it. A second one finds the lock taken.
                 with (self.folder / "switch.log").open("ab") as log:
                     spawn(
                         ["setsid", sys.executable, "-m", "hubsmith.vm.switch", self.folder],
