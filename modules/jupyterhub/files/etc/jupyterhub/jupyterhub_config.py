@@ -11,6 +11,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
 c = get_config()  # noqa: F821
 
 DATABASE = Path("/var/lib/jupyterhub/jupyterhub.sqlite")
@@ -21,7 +24,8 @@ def known_users():
     """Everybody whom the hub's database knows."""
     if not DATABASE.exists():
         return set()
-    with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as database:
+    # Not for reading alone: what a power cut interrupted could not be rolled back.
+    with closing(sqlite3.connect(f"file:{DATABASE}?mode=rw", uri=True)) as database:
         try:
             return {name for (name,) in database.execute("SELECT name FROM users")}
         except sqlite3.OperationalError:  # no table yet: the very first start was interrupted
@@ -40,8 +44,17 @@ c.JupyterHub.cleanup_proxy = False
 # successor knows all servers again after so long.
 c.JupyterHub.last_activity_interval = 30
 
-# State.
+# State. By default SQLite does not flush the folder after it has deleted a journal: a power cut within half a minute
+# would bring the journal back and undo what was committed (https://sqlite.org/pragma.html#pragma_synchronous).
 c.JupyterHub.db_url = f"sqlite:///{DATABASE}"
+
+
+@event.listens_for(Engine, "connect")
+def commits_survive_power_cuts(connection, record):
+    """Set for each connection, since SQLite does not keep it."""
+    connection.execute("PRAGMA synchronous = EXTRA")
+
+
 c.JupyterHub.upgrade_db = True
 c.JupyterHub.cookie_secret = bytes.fromhex(rendered["cookie_secret"])
 
