@@ -142,7 +142,7 @@ def test_homes_and_the_hubs_state_survive(hub: Hub, orderly: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.allow(
-    r"jupyter-bob-singleuser\.service: Failed with result 'signal'", reason="all processes of bob are killed at once"
+    r"jupyter-bob-singleuser\.service: Failed with result 'signal'", "all processes of bob are killed at once"
 )
 def test_who_is_taken_out_of_the_settings_is_out_at_once(hub: Hub) -> None:
     bob, alice = hub.at_work("bob"), hub.person("alice")
