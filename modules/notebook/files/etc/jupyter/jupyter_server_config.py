@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from jupyter_core.paths import jupyter_data_dir, jupyter_runtime_dir
+
 c = get_config()  # noqa: F821
 
 # Kernels talk through sockets in the user's own runtime folder: over TCP, every user of the machine could read what
@@ -32,6 +34,9 @@ c.ResourceUseDisplay.disk_path = str(Path.home())
 c.ResourceUseDisplay.disk_warning_threshold = 0.1
 c.ResourceUseDisplay.mem_warning_threshold = 0.1
 
-# Opening a notebook writes into the database of trusted notebooks: in a full home that would fail.
+# Opening a notebook writes into the database of trusted notebooks, and for the first one makes the key that they are
+# signed with: in a full home that would fail.
 if shutil.disk_usage(Path.home()).free < 4 * 1024**2:
     c.NotebookNotary.db_file = ":memory:"
+    if not Path(jupyter_data_dir(), "notebook_secret").exists():
+        c.NotebookNotary.data_dir = jupyter_runtime_dir()

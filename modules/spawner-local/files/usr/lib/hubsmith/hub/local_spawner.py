@@ -7,22 +7,28 @@ from typing import ClassVar
 
 from confinement import NEEDED, RUNTIME, confinement, home_usage, memory_left, port_of
 from systemdspawner import SystemdSpawner
+from tornado.web import HTTPError
 from traitlets import Set, Unicode, default
 
 
-class Told(Exception):
-    """A failure whose sentence the hub shows to the person who waits."""
+class Told(HTTPError):
+    """A failure whose sentence the hub shows to the person who waits.
+
+    Of a spawn that fails within a second the hub passes on only errors of HTTP; for all others its page is general.
+    """
 
     sentence = ""
+    code = 500
 
     def __init__(self) -> None:
         self.jupyterhub_message = self.sentence
-        super().__init__(self.sentence)
+        super().__init__(self.code, self.sentence)
 
 
 class NotEnoughMemory(Told):
     """The machine cannot carry another server."""
 
+    code = 503
     sentence = (
         "There is not enough memory left on this machine for another notebook server. Please try again later, when "
         "others have stopped theirs."
