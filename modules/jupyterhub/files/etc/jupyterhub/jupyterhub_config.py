@@ -93,8 +93,8 @@ c.JupyterHub.template_vars = {
 # The journal has the time already.
 c.Application.log_format = "%(levelname)s %(module)s: %(message)s"
 c.Application.log_datefmt = ""
-# These lines hold the number of the browser's session.
-logging.getLogger("JupyterHub").addFilter(
+# These lines hold the number of the browser's session. A filter is for what is logged there, not for what is passed on.
+logging.getLogger("tornado.application").addFilter(
     lambda record: record.module != "_xsrf_utils" or record.levelno > logging.WARNING
 )
 
