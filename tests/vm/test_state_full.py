@@ -42,6 +42,8 @@ def test_a_full_state_partition_is_told_and_survived(hub: Hub) -> None:
     assert wait_for_item(machine, "failed", 60).startswith("full: 0.0 of ")
     assert machine.get("/hubsmith/status").text.count("full: 0.0 of ") == 1
     machine.restart(600)
+    # /etc can be written once there is space again, without another restart.
+    assert "rw" in machine.succeed("findmnt --noheadings --output OPTIONS /etc").split(",")
     # Not only the door is open: the machine tells what it misses.
     assert wait_for_item(machine, "failed", 300).startswith("full: 0.0 of ")
     machine.succeed("rm -f /var/fill /var/crumbs; sync")

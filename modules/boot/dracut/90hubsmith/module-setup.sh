@@ -9,7 +9,7 @@ depends() {
 }
 
 install() {
-    inst_multiple mkfs.xfs xfs_growfs xfs_repair mount umount mkdir cp cat sed sync lsblk cmp chmod mv readlink sleep journalctl
+    inst_multiple mkfs.xfs xfs_growfs xfs_repair mount umount mkdir cp cat sed sync lsblk cmp chmod mv rm fallocate readlink sleep journalctl
     inst_script "$moddir/hubsmith-state" /usr/lib/hubsmith/state
     inst_script "$moddir/hubsmith-disk" /usr/lib/hubsmith/disk
     inst_simple "$moddir/hubsmith-state.service" "$systemdsystemunitdir/hubsmith-state.service"

@@ -18,7 +18,8 @@ from hubsmith.run import run
 
 #: From the best to the worst.
 STATES = ("ready", "starting", "degraded", "failed", "refused")
-CHECK_TIMEOUT = 10.0
+#: Seconds for one check; a machine that is starting has others to serve, and an old report is one of 60 s.
+CHECK_TIMEOUT = 30.0
 #: Seconds after an apply in which a unit of the hub may not have its start job yet.
 START_GRACE = 15.0
 
