@@ -1,5 +1,6 @@
 """Notebook servers of this machine. A user's own ~/.jupyter comes after it and may change it."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -35,8 +36,10 @@ c.ResourceUseDisplay.disk_warning_threshold = 0.1
 c.ResourceUseDisplay.mem_warning_threshold = 0.1
 
 # Opening a notebook writes into the database of trusted notebooks, and for the first one makes the key that they are
-# signed with: in a full home that would fail.
+# signed with; the first kernel makes ~/.ipython. In a full home that would fail: they go into memory then.
 if shutil.disk_usage(Path.home()).free < 4 * 1024**2:
     c.NotebookNotary.db_file = ":memory:"
     if not Path(jupyter_data_dir(), "notebook_secret").exists():
         c.NotebookNotary.data_dir = jupyter_runtime_dir()
+    if not Path("~/.ipython").expanduser().exists():
+        os.environ["IPYTHONDIR"] = str(Path(jupyter_runtime_dir(), "ipython"))
