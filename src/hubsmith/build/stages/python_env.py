@@ -51,7 +51,7 @@ def compile_all(python: Path, folder: Path) -> None:
     for share in range(SHARES):
         names = Path(f"/build/compile-{share}")
         names.write_text("\n".join(files[share::SHARES]) + "\n")
-        argv = [python, "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", "-i", names]
+        argv: list[str | Path] = [python, "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", "-i", names]
         running.append(subprocess.Popen(argv, env={**os.environ, "PYTHONHASHSEED": "0"}))
     for process in running:
         process.wait()  # templates and tests of packages may hold files that are no valid Python: they stay uncompiled
