@@ -57,7 +57,8 @@ def module_checks(root: Path, image: str, machine: Machine) -> bool:
     files = [path for name in modules if (path := root / "modules" / name / "check.py").is_file()]
     machine.ssh  # noqa: B018  writes the configuration and opens the connection that all checks share
     argv: list[str | Path] = [
-        sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
+        # -B: what is compiled beside the checks would be in the modules' folders, which images are made of.
+        sys.executable, "-B", "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
         "--import-mode=importlib", "-c", "/dev/null", "--rootdir", root, "--sudo", f"--hosts=ssh://{machine.name}",
         f"--ssh-config={machine.folder / CONFIG}", *files,
     ]  # fmt: skip
