@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
-    with fleet.record.locked(), Board(fleet.chosen(args.hosts)) as board:
-        fleet.reboot(args.hosts, board.say, wait=args.wait)
+    machines = fleet.chosen(args.hosts)
+    with fleet.record.locked(), Board(machines) as board:
+        fleet.reboot(machines, board.say, wait=args.wait)
     return 0

@@ -16,7 +16,7 @@ from hubsmith.deploy.hosts import Deployment, load_deployment
 from hubsmith.deploy.qemu import LAN, QemuHost
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError
-from hubsmith.vm.switch import LastingLan
+from hubsmith.vm import Lasting
 
 T = TypeVar("T")
 #: How many hosts had when they were scaled.
@@ -94,13 +94,13 @@ class Fleet:
             at_once(wave, bring_up, stop)
         return done
 
-    def reboot(self, names: Iterable[str], say: Callable[[str, str], None], *, wait: float) -> None:
-        """Restart machines, in the order that they need, and wait until they are ready.
+    def reboot(self, machines: Mapping[str, QemuHost], say: Callable[[str, str], None], *, wait: float) -> None:
+        """Restart machines (:meth:`chosen`), in the order that they need, and wait until they are ready.
 
         :param wait: seconds for each of them to go down and for each to come back.
         :raises HubsmithError: one does not run or did not come back.
         """
-        for wave in self.waves(self.chosen(names)):
+        for wave in self.waves(machines):
             at_once(wave, lambda name, one: say(name, one.reboot(lambda line: say(name, line), wait=wait)))
 
     def down(self, say: Callable[[str, str], None]) -> None:
@@ -109,7 +109,8 @@ class Fleet:
             at_once(wave, lambda name, one: say(name, one.down()))
         if self.deployment.network:
             # It goes on for nobody.
-            LastingLan(self.record.folder / f"lan-{LAN}").end()
+            with Lasting(self.record.folder) as place:
+                place.lan(LAN).end()
 
     def scale(self, host: str, number: int, say: Callable[[str, str], None]) -> None:
         """Change how many machines a host has; the last ones go, with their disks.

@@ -24,7 +24,6 @@ from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
 from hubsmith.vm.accel import require_tools
 from hubsmith.vm.command import DISK, mac
 from hubsmith.vm.ssh import write_config
-from hubsmith.vm.switch import LastingLan
 from hubsmith.vm.waits import wait_until
 
 MACHINE = "machine.json"
@@ -309,7 +308,8 @@ class QemuHost:
     def delete(self) -> None:
         """Forget a machine that does not run, with its disks."""
         if self.nic:
-            LastingLan(self.record.folder / f"lan-{LAN}").detach(self.name)
+            with Lasting(self.record.folder) as place:
+                place.lan(LAN).detach(self.name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,8 @@ class Record:
         self.folder = state_dir() / "deployments" / name
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
+        # Several machines are asked at once, each in a thread, and what is made for one is kept for the others.
+        self._mutex = threading.Lock()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -100,6 +103,10 @@ class Record:
         :raises SettingsError: the settings are wrong.
         :raises DefinitionError: they name a machine that is not there.
         """
+        with self._mutex:
+            return self._settings(name, host, addresses)
+
+    def _settings(self, name: str, host: Host, addresses: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         filled = fill(host.settings, addresses, self.secret, f"hosts.{name}.settings")
         bare = [
             user
