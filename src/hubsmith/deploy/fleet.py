@@ -100,8 +100,13 @@ class Fleet:
         :param wait: seconds for each of them to go down and for each to come back.
         :raises HubsmithError: one does not run or did not come back.
         """
+        stop = threading.Event()
+
+        def restart(name: str, one: QemuHost) -> None:
+            say(name, one.reboot(lambda line: say(name, line), wait=wait, stop=stop))
+
         for wave in self.waves(machines):
-            at_once(wave, lambda name, one: say(name, one.reboot(lambda line: say(name, line), wait=wait)))
+            at_once(wave, restart, stop)
 
     def down(self, say: Callable[[str, str], None]) -> None:
         """Switch all of them off, the last ones first."""

@@ -221,19 +221,21 @@ class QemuHost:
             self._wait(machine, say, wait, stop or threading.Event(), machine.started_at)
             return done
 
-    def reboot(self, say: Say, *, wait: float) -> str:
+    def reboot(self, say: Say, *, wait: float, stop: threading.Event | None = None) -> str:
         """Restart its system in an orderly way, and wait until it is ready again.
 
         :param wait: seconds for each of both.
+        :param stop: is set when waiting is to end; the machine goes on.
         :returns: what was done.
         :raises HubsmithError: it does not run.
         :raises ImageFailed: it did not come back.
         """
+        stop = stop or threading.Event()
         with self.running() as machine:
             place = machine.console.size()
             say("restarting")
-            machine.restart(wait)
-            self._wait(machine, say, wait, threading.Event(), place)
+            machine.restart(wait, self._alive(machine, stop))
+            self._wait(machine, say, wait, stop, place)
             return "restarted"
 
     def _machine(
@@ -276,16 +278,20 @@ class QemuHost:
             except OSError:
                 return False
 
+        def seen() -> str:
+            said = f"it says: {told}\n" if told else ""
+            return f"{said}{machine.seen()}\nthe whole console: {machine.console.log}"
+
+        alive = self._alive(machine, stop)
+        wait_until(f"{self.name} to be ready", answers, timeout=wait, interval=1, alive=alive, seen=seen)
+
+    def _alive(self, machine: Machine, stop: threading.Event) -> Callable[[], None]:
         def alive() -> None:
             if stop.is_set():
                 raise HubsmithError("interrupted; the machine goes on", where=self.name)
             machine.alive()
 
-        def seen() -> str:
-            said = f"it says: {told}\n" if told else ""
-            return f"{said}{machine.seen()}\nthe whole console: {machine.console.log}"
-
-        wait_until(f"{self.name} to be ready", answers, timeout=wait, interval=1, alive=alive, seen=seen)
+        return alive
 
     def down(self, *, timeout: float = 120) -> str:
         """Switch it off, in an orderly way when it answers in time.

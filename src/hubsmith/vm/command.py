@@ -106,8 +106,9 @@ def _disks(hardware: Hardware, drives: Sequence[str]) -> list[str]:
         "virtio-scsi": "scsi-hd,drive=disk,bus=scsi.0,serial=system",
         "nvme": "nvme,drive=disk,serial=system",
     }[hardware.disk_bus]
+    # Number 0 is for a kernel that QEMU loads itself (`-kernel`).
     argv = ["-device", "virtio-scsi-pci,id=scsi"] if hardware.disk_bus == "virtio-scsi" else []
-    argv += ["-drive", f"if=none,id=disk,file={DISK},{options}", "-device", f"{device},{sector},bootindex=0"]
+    argv += ["-drive", f"if=none,id=disk,file={DISK},{options}", "-device", f"{device},{sector},bootindex=1"]
     for volume in hardware.volumes:
         file = comma(volume_file(volume.name))
         argv += ["-drive", f"if=none,id=volume-{volume.name},file={file},{options}"]

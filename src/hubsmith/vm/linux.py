@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -293,9 +293,10 @@ class Machine(VirtualMachine):
         self.restart(timeout)
         self.wait_for_boot(timeout)
 
-    def restart(self, timeout: float = 400) -> None:
+    def restart(self, timeout: float = 400, alive: Callable[[], None] | None = None) -> None:
         """Restart the guest's system in an orderly way and wait for SSH, in whatever state it comes back.
 
+        :param alive: raises when there is no sense in waiting on; by default when the guest is dead.
         :raises ImageFailed: it did not go down or did not come back.
         """
         before = self.boot_id()
@@ -307,10 +308,11 @@ class Machine(VirtualMachine):
             try:
                 return _accepts(self.port(22)) and self.boot_id() != before
             except ImageFailed:
-                self.alive()
                 return False
 
-        self.wait_until(f"{self.name} to reboot", rebooted, timeout, interval=1)
+        wait_until(
+            f"{self.name} to reboot", rebooted, timeout=timeout, interval=1, alive=alive or self.alive, seen=self.seen
+        )
 
     def boot_id(self) -> str:
         """Changes with every boot."""
