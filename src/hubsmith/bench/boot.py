@@ -1,7 +1,8 @@
 """The way from power-on to the login page, against a stock Debian of the same packages.
 
 The stock machine is what a tutorial makes: the locked packages installed by mmdebstrap with their default units, ext4,
-an initrd for any hardware, cloud-init as Debian configures it, NGINX in front of a JupyterHub as it comes.
+an initrd for any hardware, cloud-init as Debian configures it, NGINX in front of a JupyterHub as it comes. Its proxy is
+a unit of its own: a hub that starts its proxy itself gives it ten seconds, which are too few in an emulated machine.
 Both boot for the first time, with the same hardware, metadata and accelerator. The stock machine is spared the
 firmware and the boot loader: QEMU hands it the kernel.
 """
@@ -33,13 +34,17 @@ STOCK_DISK = 6
 FILES: Mapping[str, str] = {
     "etc/fstab": "LABEL=root / ext4 defaults 0 1\n",
     "etc/systemd/system/jupyterhub.service": (
-        "[Unit]\nAfter=network.target\n[Service]\nWorkingDirectory=/srv\n"
+        "[Unit]\nAfter=network.target\n[Service]\nWorkingDirectory=/srv\nEnvironment=CONFIGPROXY_AUTH_TOKEN=measured\n"
         "ExecStart=/opt/jupyterhub/bin/jupyterhub --config /etc/jupyterhub_config.py\n"
         "[Install]\nWantedBy=multi-user.target\n"
     ),
+    "etc/systemd/system/proxy.service": (
+        "[Unit]\nAfter=network.target\n[Service]\nEnvironment=CONFIGPROXY_AUTH_TOKEN=measured\n"
+        "ExecStart=/opt/configurable-http-proxy/bin/configurable-http-proxy --ip 127.0.0.1 --api-ip 127.0.0.1\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    ),
     "etc/jupyterhub_config.py": (
-        "c.ConfigurableHTTPProxy.command = ['/opt/configurable-http-proxy/bin/configurable-http-proxy']\n"
-        "c.JupyterHub.bind_url = 'http://127.0.0.1:8000'\n"
+        "c.ConfigurableHTTPProxy.should_start = False\nc.JupyterHub.bind_url = 'http://127.0.0.1:8000'\n"
     ),
     "etc/nginx/sites-enabled/default": (
         "server { listen 443 ssl; ssl_certificate /etc/ssl/hub.pem; ssl_certificate_key /etc/ssl/hub.key;\n"
@@ -76,7 +81,7 @@ def stock(root: Path, folder: Path) -> tuple[Path, Hardware]:
          "-keyout", tree / "etc/ssl/hub.key", "-out", tree / "etc/ssl/hub.pem"],
     )  # fmt: skip
     # What Debian leaves off and this machine cannot do without.
-    run(["chroot", tree, "systemctl", "enable", "jupyterhub", "systemd-networkd", "systemd-resolved"])
+    run(["chroot", tree, "systemctl", "enable", "jupyterhub", "proxy", "systemd-networkd", "systemd-resolved"])
     disk = folder / "stock.raw"
     run(["truncate", "--size", f"{STOCK_DISK}G", disk])
     run(["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", tree, disk], timeout=900)
