@@ -320,14 +320,18 @@ class QemuHost:
 
 
 def cloud_network(macs: Sequence[str], nic: Mapping[str, Any]) -> dict[str, Any]:
-    """A network configuration for cloud-init (version 2): DHCP to the outside, a fixed address on the private network.
+    """OpenStack's ``network_data.json``: DHCP to the outside, a fixed address on the private network.
 
     :param macs: of the NIC that leads outside, and of the one on the private network.
     :param nic: ``cidr``, ``address`` and ``mtu``.
     """
-    prefix = ipaddress.IPv4Network(nic["cidr"]).prefixlen
-    inside = {"match": {"macaddress": macs[1]}, "addresses": [f"{nic['address']}/{prefix}"], "mtu": nic["mtu"]}
+    outside, private = ({"id": f"nic{n}", "type": "phy", "ethernet_mac_address": one} for n, one in enumerate(macs))
+    inside = {
+        "id": "private", "type": "ipv4", "link": private["id"], "ip_address": nic["address"],
+        "netmask": str(ipaddress.IPv4Network(nic["cidr"]).netmask), "routes": [],
+    }  # fmt: skip
     return {
-        "version": 2,
-        "ethernets": {"outside": {"match": {"macaddress": macs[0]}, "dhcp4": True}, "private": inside},
+        "links": [outside, {**private, "mtu": nic["mtu"]}],
+        "networks": [{"id": "outside", "type": "ipv4_dhcp", "link": outside["id"]}, inside],
+        "services": [],
     }
