@@ -28,6 +28,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 SETTINGS = Path("/run/hubsmith/tls.json")
 LIVE = Path("/run/hubsmith/tls")
@@ -35,10 +36,14 @@ FACTS = Path("/run/hubsmith/certificate.json")
 STATE = Path("/var/lib/hubsmith/tls")
 LETSENCRYPT = Path("/etc/letsencrypt")
 WEBROOT = Path("/var/lib/letsencrypt/webroot")
+#: What certbot writes anew at each run.
+LOG = Path("/var/log/letsencrypt/letsencrypt.log")
 
 #: RFC 8555 directories of Let's Encrypt (letsencrypt.org/getting-started, letsencrypt.org/docs/staging-environment).
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
 STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+#: RFC 8555, section 6.7.
+UNKNOWN_ACCOUNT = "urn:ietf:params:acme:error:accountDoesNotExist"
 DAY = 86_400
 #: Days before its end from which a certificate that others renew counts as a problem.
 WARN_DAYS = 14
@@ -259,14 +264,31 @@ def words_of(output: str) -> str:
     return kept[-1] if kept else "certbot said nothing"
 
 
+def accounts(settings: dict[str, Any]) -> Path:
+    """Where certbot keeps its accounts with the authority."""
+    parts = urlsplit(directory(settings))
+    return LETSENCRYPT / "accounts" / f"{parts.netloc}{parts.path}"
+
+
 def certbot(settings: dict[str, Any]) -> str | None:
     """Have a new certificate issued; returns the reason when that failed."""
+    done = run_certbot(settings)
+    if done.returncode != 0 and accounts(settings).is_dir() and UNKNOWN_ACCOUNT in LOG.read_text(errors="replace"):
+        # The authority has lost its accounts. certbot makes a new one only when it knows of none.
+        print(f"{directory(settings)} does not know the account any more: registering again", file=sys.stderr)
+        shutil.rmtree(accounts(settings))
+        done = run_certbot(settings)
+    return None if done.returncode == 0 else words_of(f"{done.stdout}\n{done.stderr}")
+
+
+def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Have certbot ask for a new certificate, now."""
     bundle = STATE / "ca-bundle.pem"
     environment = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
     if settings["ca_bundle"]:
         write(bundle, settings["ca_bundle"])
         environment["REQUESTS_CA_BUNDLE"] = str(bundle)
-    done = subprocess.run(
+    return subprocess.run(
         [
             "/usr/bin/certbot", "certonly", "--non-interactive", "--agree-tos", "--no-eff-email",
             "--email", settings["email"], "--server", directory(settings), "--cert-name", lineage(settings),
@@ -276,9 +298,6 @@ def certbot(settings: dict[str, Any]) -> str | None:
         ],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if done.returncode == 0:
-        return None
-    return words_of(f"{done.stdout}\n{done.stderr}")
 
 
 def renew(*, force: bool) -> int:
