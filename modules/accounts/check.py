@@ -22,7 +22,7 @@ def test_no_password_is_empty_and_root_has_none(host: Host) -> None:
 
 def test_only_users_of_the_hub_and_the_operator_have_a_shell(host: Host) -> None:
     users = set(hub_users(host))
-    record = host.file("/var/lib/hubsmith/accounts.json")
+    record = host.file("/var/lib/hubsmith/kept/accounts.json")
     known = set(json.loads(record.content_string)) if record.exists else set()
     operators = set(host.group("sudo").members) | set(host.group("adm").members)
     for line in host.file("/etc/passwd").content_string.splitlines():
@@ -33,7 +33,7 @@ def test_only_users_of_the_hub_and_the_operator_have_a_shell(host: Host) -> None
 
 def test_uids_are_the_recorded_ones(host: Host) -> None:
     if users := hub_users(host):
-        record = json.loads(host.file("/var/lib/hubsmith/accounts.json").content_string)
+        record = json.loads(host.file("/var/lib/hubsmith/kept/accounts.json").content_string)
         for name in users:
             assert host.user(name).uid == record[name] >= 2000
 

@@ -16,7 +16,7 @@ def test_the_settings_were_applied_at_boot(host: Host) -> None:
 def test_secrets_are_for_root_only(host: Host) -> None:
     for path, mode in (
         ("/etc/hubsmith/settings.toml", 0o600),
-        ("/var/lib/hubsmith/secrets.json", 0o600),
+        ("/var/lib/hubsmith/kept/secrets.json", 0o600),
         ("/run/hubsmith/apply.json", 0o600),
     ):
         file = host.file(path)
@@ -35,7 +35,7 @@ def test_no_secret_is_in_the_journal_or_in_an_argument(host: Host) -> None:
     script = (
         "import json, subprocess\n"
         "from pathlib import Path\n"
-        "secrets = json.loads(Path('/var/lib/hubsmith/secrets.json').read_text())\n"
+        "secrets = json.loads(Path('/var/lib/hubsmith/kept/secrets.json').read_text())\n"
         "journal = subprocess.run(['journalctl', '-b', '-o', 'export'], capture_output=True, check=True).stdout\n"
         "lines = [p.read_bytes() for p in Path('/proc').glob('[0-9]*/cmdline')]\n"
         "print([n for n, s in secrets.items() if s.encode() in journal or any(s.encode() in line for line in lines)])\n"

@@ -31,7 +31,7 @@ def layout(tmp_path: Path) -> Layout:
     layout = Layout(tmp_path / "root")
     layout.settings.parent.mkdir(parents=True)
     shutil.copy(SMALLEST, layout.settings)
-    for folder in (layout.modules, layout.hooks, layout.checks):
+    for folder in (layout.modules, layout.preparation, layout.hooks, layout.checks):
         folder.mkdir(parents=True)
     return layout
 
@@ -48,8 +48,8 @@ def add_module(layout: Layout, topic: str, templates: dict[str, tuple[str, str]]
     (folder / "module.toml").write_text(text)
 
 
-def add_hook(layout: Layout, name: str, body: str) -> None:
-    hook = layout.hooks / name
+def add_hook(layout: Layout, name: str, body: str, folder: Path | None = None) -> None:
+    hook = (folder or layout.hooks) / name
     hook.write_text(f"#!/bin/sh\n{body}\n")
     hook.chmod(0o755)
 
@@ -60,7 +60,7 @@ def test_good_settings(layout: Layout) -> None:
     result = apply(layout)
     assert (result.state, result.changed) == ("good", ("/run/hub.conf",))
     target = layout.at("/run/hub.conf")
-    made = json.loads((layout.state / "secrets.json").read_text())
+    made = json.loads((layout.kept / "secrets.json").read_text())
     assert target.read_text() == f"user alice\ntoken {made['proxy_token']}\n"
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert stat.S_IMODE(layout.outcome.stat().st_mode) == 0o600
@@ -142,9 +142,31 @@ def test_hooks_run_in_order_and_get_their_settings_on_standard_input(layout: Lay
     first, second = (json.loads(line) for line in log.read_text().splitlines())
     assert first["settings"] == {"homes": {"quota": 2 * 1024**3, "shared": True}}
     assert second["settings"]["users"][0]["name"] == "alice"
-    assert first["secrets"] == json.loads((layout.state / "secrets.json").read_text())
+    assert first["secrets"] == json.loads((layout.kept / "secrets.json").read_text())
     assert first["ports"] == [{"topic": "second", "number": 443, "protocol": "tcp", "audience": "all"}]
     assert first["machine"]["cpus"] >= 1
+
+
+def test_what_is_prepared_comes_before_secrets_and_files(layout: Layout) -> None:
+    """What is kept may lie on a volume that a preparation mounts."""
+    state = '[settings]\nreads = ["data"]\n[[state]]\npath = "/var/lib/x"\nkeep = true\n[[state]]\npath = "/var/lib/y"'
+    add_module(layout, "first", {"/run/a": ("a", "")}, state)
+    log, secrets_file = layout.root / "log", layout.kept / "secrets.json"
+    before = f"test ! -e {secrets_file} && test ! -e {layout.at('/run/a')}"
+    add_hook(layout, "10-first", f"{before} && cat > {log}", layout.preparation)
+    assert apply(layout).state == "good"
+    told = json.loads(log.read_text())
+    assert (told["kept"], told["secrets"], told["settings"]) == (["/var/lib/x"], {}, {"data": {"volume": None}})
+    assert secrets_file.exists()
+
+
+def test_a_failing_preparation_makes_no_secrets(layout: Layout) -> None:
+    """They would hide that the volume with the true ones is missing."""
+    add_module(layout, "first", {})
+    add_hook(layout, "10-first", "echo no volume >&2; exit 1", layout.preparation)
+    result = apply(layout)
+    assert (result.state, result.reasons[0].public) == ("refused", "the step `first` failed")
+    assert not (layout.kept / "secrets.json").exists()
 
 
 def test_a_failing_hook_refuses_and_leaves_only_the_files_of_that_state(layout: Layout) -> None:
@@ -234,12 +256,12 @@ def test_a_new_secret_is_added_and_the_old_ones_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cookie_secret": 5}', '{"cookie_secret": ""}'])
 def test_damaged_secrets_are_refused_and_kept(layout: Layout, text: str) -> None:
-    layout.state.mkdir(parents=True)
-    (layout.state / "secrets.json").write_text(text)
+    layout.kept.mkdir(parents=True)
+    (layout.kept / "secrets.json").write_text(text)
     result = apply(layout)
     assert result.reasons[0].public == "the machine could not be set up"
     assert "secrets are damaged" in result.reasons[0].detail
-    assert (layout.state / "secrets.json").read_text() == text
+    assert (layout.kept / "secrets.json").read_text() == text
 
 
 def test_a_second_apply_waits_for_the_first(layout: Layout) -> None:

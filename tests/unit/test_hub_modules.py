@@ -66,7 +66,7 @@ def test_the_hub_learns_who_may_come_in_and_its_own_secrets(layout: Layout) -> N
     found = load(rendered(layout), "/run/hubsmith/jupyterhub.json")
     assert (found["users"], found["admins"]) == (["alice", "bob"], ["alice"])
     assert found["announcement"] == 'Closed on <Friday> & "Saturday"'
-    made = load(layout, "/var/lib/hubsmith/secrets.json")
+    made = load(layout, "/var/lib/hubsmith/kept/secrets.json")
     for name in ("cookie_secret", "proxy_token", "culler_token", "metrics_token"):
         assert found[name] == made[name]
     assert f"={made['proxy_token']}\n" in layout.at("/run/hubsmith/proxy.env").read_text()

@@ -49,7 +49,7 @@ def test_the_second_user_gets_nothing_of_the_first(hub: Hub) -> None:
             "ls /home/alice": "No such file|denied",
             f"ls {socket.strip(chr(39))}": "No such file",
             "cat /etc/hubsmith/settings.toml": "denied|No such file",
-            "cat /var/lib/hubsmith/secrets.json": "denied|No such file",
+            "cat /var/lib/hubsmith/kept/secrets.json": "denied|No such file",
             "cat /run/hubsmith/jupyterhub.json": "denied",
             "cat /run/hubsmith/tls/key.pem": "denied",
             "cat /var/lib/jupyterhub/jupyterhub.sqlite": "denied|No such file",

@@ -103,12 +103,13 @@ class Ownership(Strict):
 
 
 class State(Strict):
-    """A `[[state]]` directory, made by systemd-tmpfiles."""
+    """A `[[state]]` directory, made by systemd-tmpfiles; one to `keep` lies on the data volume when there is one."""
 
     path: AbsolutePath
     mode: Mode = "0755"
     owner: Account = "root"
     group: Account = "root"
+    keep: bool = False
 
 
 class Port(Strict):

@@ -18,7 +18,8 @@ input)::
                   "crypt_key": ...},
       "machine": {"hostname": "hub", "addresses": ["10.0.2.15"], "public_ipv4": "" | "203.0.113.7",
                   "memory": <bytes>, "cpus": <number>},
-      "ports": [{"topic": "nginx", "number": 443, "protocol": "tcp", "audience": "all"}, ...]   # of all modules
+      "ports": [{"topic": "nginx", "number": 443, "protocol": "tcp", "audience": "all"}, ...],   # of all modules
+      "kept": ["/var/lib/jupyterhub", ...]         # every `[[state]]` with `keep = true`
     }
 
 **Templates** (``[[templates]]`` in ``module.toml``): Jinja2 with ``StrictUndefined``, ``trim_blocks`` and
@@ -32,6 +33,9 @@ reloaded or restarted, once each, if they are active (or have failed).
 are good, after the templates are written and before the hub starts. They must be idempotent. The topic names the
 module whose ``reads`` limit the settings it gets. Exit code 0: done. Another: the apply is refused, and the last line
 of standard error is the reason (root and the journal see it; the public page says only which step it was).
+
+**Preparation** (``/usr/lib/hubsmith/prepare.d/<NN>-<topic>``): hooks that run before everything else of a good apply,
+when the machine's secrets are not read yet (``secrets`` is empty): what they live on is made there.
 
 **Outcome**: ``/run/hubsmith/apply.json`` (root only). Good: ``hubsmith-hub.target`` is started. Bad: it is stopped.
 Units of the hub say ``PartOf=hubsmith-hub.target`` and ``WantedBy=hubsmith-hub.target``; nothing else starts them.

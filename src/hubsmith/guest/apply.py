@@ -47,13 +47,15 @@ class _Run:
             "secrets": {},
             "machine": machine.describe(),
             "ports": [port for module in self.modules.values() for port in module.ports],
+            "kept": [path for module in self.modules.values() for path in module.kept],
         }
 
     def go(self) -> Outcome:
         self.note(outcome.APPLYING)
         try:
-            self.context["secrets"] = secrets.load_or_make(self.layout.state / "secrets.json")
             self.context["settings"] = load(self.layout.settings).model_dump(mode="json")
+            run_hooks(self.layout.preparation, self.modules, self.context)
+            self.context["secrets"] = secrets.load_or_make(self.layout.kept / "secrets.json")
             self.write_files(outcome.APPLYING)
             run_hooks(self.layout.hooks, self.modules, self.context)
             told = self.tell(revive=True)
@@ -73,7 +75,8 @@ class _Run:
         """Stop the hub first; then tell everybody why."""
         self.note(outcome.REFUSED, reasons)
         systemd.stop_hub(wait=self.wait)
-        self.context |= {"state": "bad", "settings": None, "reasons": [reason.public for reason in reasons]}
+        reasons_for_all = [reason.public for reason in reasons]
+        self.context |= {"state": "bad", "settings": None, "secrets": {}, "reasons": reasons_for_all}
         told: tuple[str, ...] = ()
         try:
             self.write_files(outcome.REFUSED, reasons)

@@ -27,6 +27,11 @@ class Layout:
         return self.at("/usr/lib/hubsmith/modules")
 
     @property
+    def preparation(self) -> Path:
+        """Executables that come before the machine's secrets are read."""
+        return self.at("/usr/lib/hubsmith/prepare.d")
+
+    @property
     def hooks(self) -> Path:
         """Executables of apply."""
         return self.at("/usr/lib/hubsmith/apply.d")
@@ -40,6 +45,11 @@ class Layout:
     def state(self) -> Path:
         """What must survive a reboot (0700)."""
         return self.at("/var/lib/hubsmith")
+
+    @property
+    def kept(self) -> Path:
+        """What must survive the machine: its secrets, the uids of its users (0700)."""
+        return self.state / "kept"
 
     @property
     def run(self) -> Path:

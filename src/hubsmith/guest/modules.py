@@ -31,12 +31,13 @@ class Template:
 
 @dataclass(frozen=True)
 class Module:
-    """A module of the image: the settings that it may read, its templates and its ports."""
+    """A module of the image: the settings that it may read, its templates, its ports and its kept state."""
 
     topic: str
     reads: tuple[str, ...]
     templates: tuple[Template, ...]
     ports: tuple[dict[str, Any], ...]
+    kept: tuple[str, ...]
 
 
 def _template(topic: str, folder: Path, raw: dict[str, Any]) -> Template:
@@ -64,5 +65,6 @@ def load_modules(folder: Path) -> dict[str, Module]:
             reads=tuple(raw.get("settings", {}).get("reads", ())),
             templates=tuple(_template(topic, file.parent, t) for t in raw.get("templates", ())),
             ports=tuple({"topic": topic, **PORT_DEFAULTS, **port} for port in raw.get("ports", ())),
+            kept=tuple(state["path"] for state in raw.get("state", ()) if state.get("keep", False)),
         )
     return modules

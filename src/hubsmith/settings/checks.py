@@ -109,6 +109,13 @@ def one_line(value: str) -> str:
     return value
 
 
+def volume(value: str) -> str:
+    """The serial number of a disk, or ``auto``."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise ValueError('not the serial number of a volume: letters, digits, `-`, `.` and `_`; or "auto"')
+    return value
+
+
 def password_hash(value: str) -> str:
     """A hash in a format of crypt(5) that Debian's PAM verifies and that is still thought strong."""
     if any(pattern.fullmatch(value) for pattern in _HASHES):

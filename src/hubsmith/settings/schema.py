@@ -22,6 +22,7 @@ HttpsUrl = Annotated[Str, AfterValidator(checks.https_url), Label("https URL")]
 Certificates = Annotated[Str, AfterValidator(checks.certificates), Label("PEM text")]
 PrivateKey = Annotated[Str, AfterValidator(checks.private_key), Label("PEM text"), Secret()]
 PasswordHash = Annotated[Str, AfterValidator(checks.password_hash), Label("password hash"), Secret()]
+Volume = Annotated[Str, AfterValidator(checks.volume), Label("volume")]
 SshKey = Annotated[Str, AfterValidator(checks.ssh_key), Label("SSH public key")]
 
 
@@ -213,6 +214,18 @@ class Homes(Table):
     )
 
 
+class Data(Table):
+    """Where homes and state live."""
+
+    volume: Volume | None = Field(
+        default=None,
+        description="The attached volume for the homes and the hub's state, so that a newer machine can take them "
+        'over: its serial number (in OpenStack the ID of the volume), or `"auto"` for the only one there is. A blank '
+        "volume gets a file system; one that holds anything else is refused. Without it they are on the system disk.",
+        examples=["auto", "2f7c1d5e-6a0b-4c39-9d53-0c1c8f1f6b1e"],
+    )
+
+
 class Settings(Table):
     """All of ``/etc/hubsmith/settings.toml``."""
 
@@ -223,3 +236,4 @@ class Settings(Table):
     spawner: Spawner = Spawner()
     idle: Idle = Idle()
     homes: Homes = Homes()
+    data: Data = Data()
