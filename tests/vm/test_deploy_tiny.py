@@ -16,9 +16,10 @@ import pytest
 import tiny
 
 from hubsmith.deploy.hosts import Host
-from hubsmith.deploy.qemu import QemuHost
+from hubsmith.deploy.qemu import QemuHost, Replacing
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError, ImageFailed
+from hubsmith.vm.command import DISK, volume_file
 from hubsmith.vm.place import Adopted
 
 pytestmark = [pytest.mark.vm, pytest.mark.needs(memory_mb=1024)]
@@ -103,9 +104,81 @@ def test_a_changed_definition_is_not_applied_in_silence(host: QemuHost, change: 
     bring_up(host)
     changed = again(host, Host.model_validate({**HOST.model_dump(), **change}))
     assert changed.status()["status"] == "Outdated"
-    with pytest.raises(HubsmithError, match=f"it exists with {why}.*") as caught:
+    with pytest.raises(HubsmithError, match=f"it exists with {why}") as caught:
         changed.up(lambda line: None, wait=3)
-    assert "hubsmith down FILE --delete" in str(caught.value.mend)
+    assert "hubsmith deploy FILE" in str(caught.value.mend)
+
+
+VOLUME = {"volumes": [{"name": "data", "size_gb": 1}]}
+WITH_VOLUME = Host.model_validate({**HOST.model_dump(), **VOLUME})
+LARGER = Host.model_validate({**HOST.model_dump(), **VOLUME, "cpus": 2})
+
+
+def replace(host: QemuHost, replacing: Replacing = Replacing.KEEPING_HOMES) -> list[str]:
+    said: list[str] = []
+    with pytest.raises(ImageFailed, match="waited 3 s for hub to be ready"):
+        host.up(said.append, wait=3, replacing=replacing)
+    return said
+
+
+def test_a_replaced_machine_has_a_new_disk_and_its_old_volumes(host: QemuHost) -> None:
+    bring_up(again(host, WITH_VOLUME))
+    volume, disk = host.folder / volume_file("data"), host.folder / DISK
+    before = volume.stat().st_ino, disk.stat().st_ino
+    old = again(host).known["wanted"]["sha256"]
+    assert replace(again(host, WITH_VOLUME)) == ["the kernel runs", "ready"]
+    build(host.root, more=b"\1" * 512)
+    said = replace(again(host, LARGER))
+    assert said[0] == "to be replaced (other hardware, another image)"
+    assert said[1].startswith("stopped")
+    assert (volume.stat().st_ino, disk.stat().st_ino != before[1]) == (before[0], True)
+    assert again(host, LARGER).status()["status"] == "Up-to-date"
+    assert again(host).known["wanted"]["sha256"] != old
+
+
+@pytest.mark.parametrize("moment", ["_renew", "_machine"])
+def test_an_interrupted_replacement_is_taken_up_again(
+    host: QemuHost, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring_up(again(host, WITH_VOLUME))
+    volume, disk = host.folder / volume_file("data"), host.folder / DISK
+    before = volume.stat().st_ino, disk.stat().st_ino
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        machine = again(host, LARGER)
+        # The second thing that asks for a machine is the start of the new one; the first has switched off the old one.
+        calls = iter([machine._machine, cut]) if moment == "_machine" else iter([cut])
+        patch.setattr(machine, moment, lambda *words: next(calls)(*words))
+        with pytest.raises(KeyboardInterrupt):
+            machine.up(lambda line: None, wait=3, replacing=Replacing.KEEPING_HOMES)
+    # A plain `up` goes on with it: what it is to be is decided.
+    bring_up(again(host, LARGER))
+    assert (volume.stat().st_ino, disk.stat().st_ino != before[1]) == (before[0], True)
+    assert again(host, LARGER).status()["status"] == "Up-to-date"
+
+
+@pytest.mark.parametrize(("settings", "may"), [({}, False), ({"data": {"volume": "data"}}, True)])
+def test_homes_on_the_system_disk_are_not_deleted_in_silence(
+    host: QemuHost, settings: dict[str, object], may: bool
+) -> None:
+    (host.root / "out" / "tiny" / "manifest.json").write_text('{"modules": ["homes"]}')
+    before = Host.model_validate({**HOST.model_dump(), **VOLUME, "settings": {**HOST.settings, **settings}})
+    bring_up(again(host, before))
+    disk = (host.folder / DISK).stat().st_ino
+    changed = again(host, before.model_copy(update={"cpus": 2}))
+    if not may:
+        with pytest.raises(HubsmithError, match="its homes are on its system disk") as caught:
+            changed.up(lambda line: None, wait=3, replacing=Replacing.KEEPING_HOMES)
+        assert "--delete-homes" in str(caught.value.mend)
+        assert again(host).status()["status"] == "Outdated"
+        with again(host).running():
+            pass
+        assert (host.folder / DISK).stat().st_ino == disk
+    replace(again(host, before.model_copy(update={"cpus": 2})), Replacing.KEEPING_HOMES if may else Replacing.ALWAYS)
+    assert (host.folder / DISK).stat().st_ino != disk
 
 
 def test_a_new_build_leaves_the_running_machine_its_disk(host: QemuHost) -> None:

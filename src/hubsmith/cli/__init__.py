@@ -25,6 +25,7 @@ VERBS = {
     "test": "prove a built image in virtual machines and write its report",
     "settings": "check a settings file, or print the reference",
     "up": "start a deployment",
+    "deploy": "replace machines whose image or definition has changed",
     "info": "list a deployment's machines",
     "check": "check a deployment's machines",
     "ssh": "open a shell on a machine",

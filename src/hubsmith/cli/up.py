@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from hubsmith.cli.info import print_credentials
 from hubsmith.deploy.fleet import Fleet
+from hubsmith.deploy.qemu import Replacing
 from hubsmith.paths import project_root
 from hubsmith.progress import Board
 
@@ -25,9 +27,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
+    return bring_up(args, Replacing.NEVER)
+
+
+def bring_up(args: argparse.Namespace, replacing: Replacing, only: Sequence[str] = ()) -> int:
+    """Bring machines up and print what was done.
+
+    :param only: names of machines or hosts; without any it is all of them.
+    """
     fleet = Fleet(project_root(), args.file)
-    with fleet.record.locked(), Board(fleet.hosts_of()) as board:
-        done = fleet.up(board.say, wait=args.wait)
+    with fleet.record.locked(), Board(fleet.chosen(only)) as board:
+        done = fleet.up(board.say, wait=args.wait, replacing=replacing, only=only)
     urls = {name: machine.status()["url"] for name, machine in fleet.machines().items()}
     if args.json:
         rows = [

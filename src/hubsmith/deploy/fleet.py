@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from hubsmith.definition.load import nearest
 from hubsmith.deploy.hosts import Deployment, load_deployment
-from hubsmith.deploy.qemu import LAN, QemuHost
+from hubsmith.deploy.qemu import LAN, QemuHost, Replacing
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError
 from hubsmith.vm import Lasting
@@ -70,15 +70,20 @@ class Fleet:
             if step := {name: one for name, one in machines.items() if hosts.get(name) in wave}:
                 yield step
 
-    def up(self, say: Callable[[str, str], None], *, wait: float) -> dict[str, tuple[str, float]]:
-        """Bring all of them up; whoever is up as wanted is left alone.
+    def up(
+        self, say: Callable[[str, str], None], *, wait: float, replacing: Replacing = Replacing.NEVER,
+        only: Iterable[str] = (),
+    ) -> dict[str, tuple[str, float]]:  # fmt: skip
+        """Bring machines up; whoever is up as wanted is left alone.
 
         :param say: gets a machine's name and one line, from several threads.
         :param wait: seconds for each boot.
+        :param replacing: what to do with those that are there and are not as wanted.
+        :param only: names of machines or hosts; without any it is all of them.
         :returns: what was done with each machine, and in how many seconds.
         :raises HubsmithError: one did not come up; those that need it were not started.
         """
-        machines = self.machines()
+        machines = self.chosen(only)
         for one in machines.values():
             one.definition  # noqa: B018  before anything is started all settings are checked, and secrets are made
         done: dict[str, tuple[str, float]] = {}
@@ -86,13 +91,21 @@ class Fleet:
 
         def bring_up(name: str, one: QemuHost) -> None:
             began = time.monotonic()
-            what = one.up(lambda line: say(name, line), wait=wait, stop=stop)
+            what = one.up(lambda line: say(name, line), wait=wait, stop=stop, replacing=replacing)
             done[name] = what, round(time.monotonic() - began, 1)
             say(name, what)
 
         for wave in self.waves(machines):
             at_once(wave, bring_up, stop)
+        self._forget_old_images()
         return done
+
+    def _forget_old_images(self) -> None:
+        """Delete the images that no machine is made of any more."""
+        wanted = {str(one.known["wanted"]["sha256"]) for one in self.machines().values() if one.known}
+        for image in self.record.folder.glob("*.qcow2"):
+            if image.stem not in wanted:
+                image.unlink()
 
     def reboot(self, machines: Mapping[str, QemuHost], say: Callable[[str, str], None], *, wait: float) -> None:
         """Restart machines (:meth:`chosen`), in the order that they need, and wait until they are ready.

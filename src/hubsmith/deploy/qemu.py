@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import shutil
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -22,11 +24,13 @@ from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.run import run
 from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
 from hubsmith.vm.accel import require_tools
-from hubsmith.vm.command import DISK, mac
+from hubsmith.vm.command import DISK, mac, volume_file
 from hubsmith.vm.ssh import write_config
 from hubsmith.vm.waits import wait_until
 
 MACHINE = "machine.json"
+#: In it: the disks of the machine before this one are still to be deleted.
+RENEW = "renew"
 #: The name of the deployment's private network.
 LAN = "private"
 Say = Callable[[str], None]
@@ -41,6 +45,15 @@ STAGES = (
     (r"cloud-init\[\d+\]: .* running 'init'", "the network is up"),
     (r" login:", "services are starting"),
 )
+
+
+class Replacing(enum.Enum):
+    """What to do with a machine that is not as wanted."""
+
+    NEVER = enum.auto()
+    #: Not when its homes would go.
+    KEEPING_HOMES = enum.auto()
+    ALWAYS = enum.auto()
 
 
 class QemuHost:
@@ -186,15 +199,19 @@ class QemuHost:
 
     # Up and down
 
-    def up(self, say: Say, *, wait: float, stop: threading.Event | None = None) -> str:
+    def up(
+        self, say: Say, *, wait: float, stop: threading.Event | None = None, replacing: Replacing = Replacing.NEVER
+    ) -> str:
         """Bring it up and wait until its hub answers, or until a machine without a hub says that it is ready; does
         nothing when it is up as wanted.
 
         :param say: gets one line per step.
         :param wait: seconds for the boot.
         :param stop: is set when waiting is to end; the machine goes on.
+        :param replacing: what to do with a machine that is there and is not as wanted.
         :returns: what was done.
-        :raises HubsmithError: no QEMU that will do; it exists with another image, other hardware or other settings.
+        :raises HubsmithError: no QEMU that will do; it exists with another image, other hardware or other settings and
+            may not be replaced.
         :raises ImageFailed: it did not come up, or it refuses its settings.
         """
         require_tools()
@@ -207,19 +224,47 @@ class QemuHost:
                 self.folder.mkdir(mode=0o700, exist_ok=True)
                 self.record.write(f"{self.name}/{MACHINE}", self.known)
             elif changes := self._changes():
-                raise HubsmithError(
-                    f"it exists with {' and '.join(changes)}; replacing it and keeping its homes is not possible yet",
-                    where=self.name, mend="hubsmith down FILE --delete (deletes the homes), then hubsmith up FILE",
-                )  # fmt: skip
+                self._may_be_replaced(changes, replacing)
+                say(f"to be replaced ({', '.join(changes)})")
+                say(self.down())
+                # From here on it is the new machine, whose system disk is not made yet.
+                self.known = {"wanted": {**self.definition, "sha256": self._pin()}, RENEW: True}
+                self.record.write(f"{self.name}/{MACHINE}", self.known)
+            if RENEW in self.known:
+                done = "replaced"
+                self._renew()
             machine = self._adopted(place)
             if not machine.running:
-                done = done if done == "made" else "started"
+                done = "started" if done == "is up already" else done
                 say(f"starting QEMU ({machine.accelerator.name})")
                 machine.start()
             else:
                 machine.plug_in()
             self._wait(machine, say, wait, stop or threading.Event(), machine.started_at)
             return done
+
+    def _may_be_replaced(self, changes: Sequence[str], replacing: Replacing) -> None:
+        why = f"it exists with {' and '.join(changes)}"
+        if replacing is Replacing.NEVER:
+            raise HubsmithError(
+                why, where=self.name, mend="hubsmith deploy FILE   # a new machine that keeps its volumes"
+            )
+        on_volume = tomllib.loads(self.known["wanted"]["settings"]).get("data", {}).get("volume")
+        if replacing is Replacing.KEEPING_HOMES and "homes" in self._modules() and not on_volume:
+            raise HubsmithError(
+                f"{why}, and its homes are on its system disk, which a new machine does not get (docs/operators/"
+                "data-volume.md says how to have them on a volume)",
+                where=self.name, mend="hubsmith deploy FILE --delete-homes   # deletes homes, passwords, certificate",
+            )  # fmt: skip
+
+    def _renew(self) -> None:
+        """Delete what the machine before this one had, but for the volumes; may be interrupted and done again."""
+        kept = {MACHINE, *(path.name for path in self.folder.glob(volume_file("*")))}
+        for path in self.folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+        self.known = {key: value for key, value in self.known.items() if key != RENEW}
+        self.record.write(f"{self.name}/{MACHINE}", self.known)
 
     def reboot(self, say: Say, *, wait: float, stop: threading.Event | None = None) -> str:
         """Restart its system in an orderly way, and wait until it is ready again.
@@ -250,12 +295,13 @@ class QemuHost:
         instance = Instance(self.name, user_data=user_data(settings), network=network)
         return Machine(place, self.name, image, hardware, instance=instance)
 
-    def _has_hub(self) -> bool:
+    def _modules(self) -> list[str]:
+        """Those of the built image."""
         manifest = self.root / "out" / self.host.image / "manifest.json"
-        return manifest.is_file() and "jupyterhub" in json.loads(manifest.read_text())["modules"]
+        return list(json.loads(manifest.read_text())["modules"]) if manifest.is_file() else []
 
     def _wait(self, machine: Machine, say: Say, wait: float, stop: threading.Event, since: int) -> None:
-        stage, told, hub = 0, "", self._has_hub()
+        stage, told, hub = 0, "", "jupyterhub" in self._modules()
 
         def answers() -> bool:
             nonlocal stage, told

@@ -1,0 +1,24 @@
+"""`hubsmith deploy`: bring a deployment to what is wanted now, by new machines that keep their volumes."""
+
+from __future__ import annotations
+
+import argparse
+
+from hubsmith.cli import up
+from hubsmith.deploy.qemu import Replacing
+
+HELP = "replace machines whose image or definition has changed"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    up.configure(parser)
+    parser.add_argument("hosts", metavar="HOST", nargs="*", help="machines or hosts (default: all)")
+    parser.add_argument(
+        "--delete-homes", action="store_true", help="replace machines also when their homes are on their system disks"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    return up.bring_up(args, Replacing.ALWAYS if args.delete_homes else Replacing.KEEPING_HOMES, args.hosts)
