@@ -17,6 +17,7 @@ from hubsmith.deploy.hosts import Deployment, Host, Network, load_deployment
 from hubsmith.deploy.record import Record, one_time_password
 from hubsmith.deploy.values import fill
 from hubsmith.errors import DefinitionError, HubsmithError
+from hubsmith.settings.keys import pin_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,9 +148,9 @@ def test_addresses_are_kept_when_machines_come_and_go(record: Record) -> None:
 
 
 def test_settings_name_addresses_and_secrets(record: Record) -> None:
-    addresses = {"master": "10.77.0.10"}
+    sources = record._sources({"master": "10.77.0.10"})
     settings = {"a": ["at ${address.master}:80"], "b": {"c": "${secret.join}"}, "d": 3}
-    filled = fill(settings, addresses, record.secret, "hosts.x.settings")
+    filled = fill(settings, sources, "hosts.x.settings")
     assert filled == {"a": ["at 10.77.0.10:80"], "b": {"c": record.secret("join")}, "d": 3}
     assert settings["b"] == {"c": "${secret.join}"}
     assert len(record.secret("join")) >= 43
@@ -157,15 +158,26 @@ def test_settings_name_addresses_and_secrets(record: Record) -> None:
     assert stat.S_IMODE((record.folder / "secrets.json").stat().st_mode) == 0o600
 
 
+def test_a_key_goes_to_one_and_its_pin_to_the_others(record: Record) -> None:
+    filled = fill(["${key.join}", "${pin.join}", "${pin.other}"], record._sources({}), "hosts.x.settings")
+    assert filled[0] == Record("single").private_key("join")
+    assert filled[1] == pin_of(filled[0]) != filled[2]
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", filled[1])
+    assert stat.S_IMODE((record.folder / "keys.json").stat().st_mode) == 0o600
+
+
+KNOWN = "known are ${address.NAME}, ${secret.NAME}, ${key.NAME}, ${pin.NAME}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("${address.mastr}", "no machine 'mastr'; did you mean 'master'?"),
-        ("${secret.Join}", "only ${address.MACHINE} and ${secret.NAME} are known"),
-        ("${password}", "only ${address.MACHINE} and ${secret.NAME} are known"),
+        ("${secret.Join}", KNOWN),
+        ("${password}", KNOWN),
     ],
 )
 def test_what_settings_name_and_nobody_knows(record: Record, text: str, message: str) -> None:
     with pytest.raises(DefinitionError, match=re.escape(f"hosts.x.settings.a.b: {text}: {message}")):
-        fill({"a": {"b": text}}, {"master": "10.77.0.10"}, record.secret, "hosts.x.settings")
+        fill({"a": {"b": text}}, record._sources({"master": "10.77.0.10"}), "hosts.x.settings")
     assert not (record.folder / "secrets.json").exists()

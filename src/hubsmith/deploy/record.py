@@ -17,10 +17,12 @@ from typing import Any
 
 import tomli_w
 
+from hubsmith.definition.load import nearest
 from hubsmith.deploy.hosts import Host, Network
-from hubsmith.deploy.values import fill
+from hubsmith.deploy.values import Source, fill
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import state_dir
+from hubsmith.settings.keys import new_private_key, pin_of
 from hubsmith.settings.load import parse
 from hubsmith.settings.passwords import hash_password
 
@@ -75,6 +77,14 @@ class Record:
             self.write("secrets.json", known)
         return str(known[name])
 
+    def private_key(self, name: str) -> str:
+        """The deployment's Ed25519 private key of that name (PEM); made when it is first asked for, and kept."""
+        known = self.read("keys.json")
+        if name not in known:
+            known[name] = new_private_key()
+            self.write("keys.json", known)
+        return str(known[name])
+
     def addresses(self, network: Network, machines: Iterable[str]) -> dict[str, str]:
         """An address on the private network for each machine; who has one keeps it.
 
@@ -106,8 +116,21 @@ class Record:
         with self._mutex:
             return self._settings(name, host, addresses)
 
+    def _sources(self, addresses: Mapping[str, str]) -> dict[str, Source]:
+        """What `${…}` in the settings may name."""
+
+        def address(machine: str) -> str:
+            if machine not in addresses:
+                raise LookupError(f"no machine {machine!r}; {nearest(machine, addresses)}")
+            return addresses[machine]
+
+        return {
+            "address": address, "secret": self.secret, "key": self.private_key,
+            "pin": lambda name: pin_of(self.private_key(name)),
+        }  # fmt: skip
+
     def _settings(self, name: str, host: Host, addresses: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-        filled = fill(host.settings, addresses, self.secret, f"hosts.{name}.settings")
+        filled = fill(host.settings, self._sources(addresses), f"hosts.{name}.settings")
         bare = [
             user
             for user in filled.get("users", [])

@@ -1,0 +1,176 @@
+"""A manager and those who come to it, over real TLS connections on this computer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import runpy
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hubsmith.settings.keys import new_private_key, pin_of
+
+FILE = Path(__file__).parents[2] / "modules/cluster/files/usr/lib/hubsmith/cluster/protocol.py"
+protocol = SimpleNamespace(**runpy.run_path(str(FILE)))
+SECRET = "s" * 43
+
+
+class Manager:
+    """A server that gives out a token."""
+
+    def __init__(self) -> None:
+        self.key, self.said, self.came = new_private_key(), list[str](), list[str]()
+        self.server: Any = protocol.Server(("127.0.0.1", 0), SECRET, self.key, self.answer, self.said.append)
+        self.port = int(self.server.server_address[1])
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def answer(self, name: str, address: str) -> dict[str, str]:
+        if name == "unready":
+            raise protocol.Refused("the swarm is not there yet")
+        self.came.append(f"{name} at {address}")
+        return {"token": "SWMTKN"}
+
+    def join(self, **other: Any) -> dict[str, Any]:
+        asked = {"pinned": pin_of(self.key), "secret": SECRET, "name": "worker-1", "timeout": 5, **other}
+        told: dict[str, Any] = protocol.join("127.0.0.1", self.port, **asked)
+        return told
+
+    def raw(self) -> http.client.HTTPSConnection:
+        """Somebody who speaks the protocol by hand."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
+
+    def send(self, connection: http.client.HTTPSConnection, content: Any) -> tuple[int, Any]:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        connection.request("POST", "/join", body)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    def challenge(self, connection: http.client.HTTPSConnection) -> str:
+        connection.request("GET", "/challenge")
+        return str(json.loads(connection.getresponse().read())["challenge"])
+
+
+@pytest.fixture
+def manager() -> Iterator[Manager]:
+    manager = Manager()
+    yield manager
+    manager.server.shutdown()
+    manager.server.server_close()
+    manager.thread.join(10)
+
+
+NOTHING = (403, {"why": "not let in"})
+
+
+def test_who_has_the_secret_is_let_in(manager: Manager) -> None:
+    assert manager.join() == {"token": "SWMTKN"}
+    assert manager.came == ["worker-1 at 127.0.0.1"]
+    assert manager.said == ["127.0.0.1: worker-1: let in"]
+
+
+def test_a_wrong_secret_gets_nothing(manager: Manager) -> None:
+    with pytest.raises(protocol.NotLetIn, match="not let in"):
+        manager.join(secret="t" * 43)
+    assert (manager.came, manager.said) == ([], ["127.0.0.1: refused"])
+
+
+def test_a_manager_with_another_key_learns_nothing(manager: Manager) -> None:
+    """Not even a proof for one of its challenges."""
+    with pytest.raises(protocol.NotLetIn, match="another key"):
+        manager.join(pinned=pin_of(new_private_key()))
+    manager.server.shutdown()
+    assert manager.server.challenges._open == {}
+
+
+def test_what_was_recorded_is_of_no_use_again(manager: Manager) -> None:
+    connection = manager.raw()
+    challenge = manager.challenge(connection)
+    sent = {"challenge": challenge, "name": "worker-1", "proof": protocol.proof(SECRET, challenge, "worker-1")}
+    assert manager.send(connection, sent) == (200, {"token": "SWMTKN"})
+    assert manager.send(manager.raw(), sent) == NOTHING
+
+
+def test_a_proof_is_for_one_name(manager: Manager) -> None:
+    connection = manager.raw()
+    challenge = manager.challenge(connection)
+    made = protocol.proof(SECRET, challenge, "worker-1")
+    assert manager.send(connection, {"challenge": challenge, "name": "worker-2", "proof": made}) == NOTHING
+    # A wrong proof has used the challenge up: there is one guess for each.
+    assert manager.send(manager.raw(), {"challenge": challenge, "name": "worker-1", "proof": made}) == NOTHING
+
+
+def test_a_challenge_of_the_clients_own_is_none(manager: Manager) -> None:
+    made = protocol.proof(SECRET, "mine", "worker-1")
+    assert manager.send(manager.raw(), {"challenge": "mine", "name": "worker-1", "proof": made}) == NOTHING
+
+
+def test_a_challenge_grows_old() -> None:
+    now = 0.0
+    challenges = protocol.Challenges(lambda: now)
+    first, second = challenges.new(), challenges.new()
+    now = 60.0
+    assert challenges.use(first)
+    now = 60.1
+    assert not challenges.use(second)
+
+
+def test_whoever_asks_for_many_challenges_fills_no_memory() -> None:
+    challenges = protocol.Challenges()
+    given = [challenges.new() for _ in range(1000)]
+    assert len(challenges._open) == 256
+    assert challenges.use(given[-1])
+    assert not challenges.use(given[0])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'"text"', b"{}", b'{"challenge": 1}', b"\xff\xfe", b"x" * 4097],
+    ids=lambda content: repr(content[:8]),
+)
+def test_what_is_no_proof_gets_nothing(manager: Manager, content: bytes) -> None:
+    assert manager.send(manager.raw(), content) == NOTHING
+    assert manager.join() == {"token": "SWMTKN"}
+
+
+def test_a_manager_that_is_not_ready_says_so(manager: Manager) -> None:
+    with pytest.raises(protocol.NotLetIn, match="the swarm is not there yet"):
+        manager.join(name="unready")
+
+
+def test_strangers_who_say_nothing_keep_nobody_waiting(manager: Manager) -> None:
+    idle = [socket.create_connection(("127.0.0.1", manager.port)) for _ in range(20)]
+    began = time.monotonic()
+    assert manager.join() == {"token": "SWMTKN"}
+    assert time.monotonic() - began < 5
+    for one in idle:
+        one.close()
+
+
+def test_old_tls_and_plain_http_get_nothing(manager: Manager) -> None:
+    plain = http.client.HTTPConnection("127.0.0.1", manager.port, timeout=5)
+    with pytest.raises((http.client.HTTPException, OSError)):
+        plain.request("GET", "/challenge")
+        plain.getresponse()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", manager.port)) as raw:
+        context.wrap_socket(raw)
+
+
+def test_no_line_of_the_journal_holds_a_secret(manager: Manager) -> None:
+    manager.join()
+    with pytest.raises(protocol.NotLetIn):
+        manager.join(secret="t" * 43)
+    assert not [line for line in manager.said if SECRET in line or "SWMTKN" in line]
