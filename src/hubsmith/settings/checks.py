@@ -116,6 +116,61 @@ def volume(value: str) -> str:
     return value
 
 
+def private_network(value: str) -> str:
+    """A private IPv4 network, such as ``10.77.0.0/24``."""
+    try:
+        network = ipaddress.IPv4Network(value)
+    except ValueError:
+        raise ValueError("not an IPv4 network: write its first address and its size, such as 10.77.0.0/24") from None
+    if not network.is_private or not 8 <= network.prefixlen <= 30:
+        raise ValueError("a private network is wanted: of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16")
+    return value
+
+
+def address(value: str) -> str:
+    """An IPv4 address."""
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        raise ValueError("not an IPv4 address") from None
+
+
+def cluster_secret(value: str) -> str:
+    """Enough random text that nobody guesses it."""
+    if not re.fullmatch(r"[\x21-\x7e]{32,128}", value):
+        raise ValueError("32 to 128 random characters are wanted, such as from `openssl rand -hex 32`")
+    return value
+
+
+def cluster_key(value: str) -> str:
+    """The manager's private key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    from hubsmith.settings import keys
+
+    try:
+        keys.load_private_key(value)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("not an Ed25519 private key in PEM: `openssl genpkey -algorithm ed25519` makes one") from None
+    return value
+
+
+def pin(value: str) -> str:
+    """By which the manager's public key is known."""
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+        raise ValueError("not a pin: `sha256:` and 64 hexadecimal digits; `hubsmith settings pin KEY` prints it")
+    return value
+
+
+def image_reference(value: str) -> str:
+    """The name of a container image, with a tag or a digest."""
+    part = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
+    host = r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?"
+    if not re.fullmatch(rf"{host}{part}(?:/{part})*(?::[\w][\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", value):
+        raise ValueError("not the name of a container image, such as registry.example.org/notebook:2026-09-01")
+    return value
+
+
 def password_hash(value: str) -> str:
     """A hash in a format of crypt(5) that Debian's PAM verifies and that is still thought strong."""
     if any(pattern.fullmatch(value) for pattern in _HASHES):
@@ -163,7 +218,7 @@ def ssh_key(value: str) -> str:
     return value.strip()
 
 
-# `cryptography` takes long to import and only TLS needs it: the three functions below import it themselves.
+# `cryptography` takes long to import and only TLS needs it: the functions that do import it themselves.
 
 
 def certificates(value: str) -> str:

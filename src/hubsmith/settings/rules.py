@@ -7,10 +7,11 @@ A rule names the top-level tables that it reads (it is judged when each of them 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from hubsmith.settings import checks
-from hubsmith.settings.schema import Homes, Hub, Tls, User
+from hubsmith.settings.schema import Cluster, Homes, Hub, Spawner, Tls, User
 
 Finding = tuple[str, str]
 RULES: list[tuple[tuple[str, ...], Callable[..., Iterator[Finding]]]] = []
@@ -39,9 +40,9 @@ def judge(tables: dict[str, Any]) -> list[Finding]:
     ]
 
 
-@rule("users")
-def somebody_can_log_in(users: tuple[User, ...]) -> Iterator[Finding]:
-    if not users:
+@rule("users", "cluster")
+def somebody_can_log_in(users: tuple[User, ...], cluster: Cluster) -> Iterator[Finding]:
+    if not users and cluster.manager is None:
         yield "users", "nobody could log in: declare at least one user in a `[[users]]` table"
 
 
@@ -116,6 +117,51 @@ def a_provided_certificate_fits(hub: Hub, tls: Tls) -> Iterator[Finding]:
     if tls.certificate and tls.key:
         for problem in checks.certificate_problems(tls.certificate, tls.key, hub.domain):
             yield "tls.certificate", problem
+
+
+@rule("cluster")
+def a_worker_knows_its_manager(cluster: Cluster) -> Iterator[Finding]:
+    if cluster.manager is None:
+        if cluster.pin is not None:
+            yield "cluster.pin", "is for workers, which name their `cluster.manager`"
+        return
+    for key in ("network", "secret", "pin"):
+        if getattr(cluster, key) is None:
+            yield f"cluster.{key}", "needed by a worker (`cluster.manager` is set)"
+    if cluster.key is not None:
+        yield "cluster.key", "is for the master only: a worker that has it could pretend to be the master"
+    if cluster.network and ip_address(cluster.manager) not in ip_network(cluster.network):
+        yield "cluster.manager", "is not in `cluster.network`"
+
+
+@rule("spawner", "cluster")
+def a_swarm_needs_a_cluster(spawner: Spawner, cluster: Cluster) -> Iterator[Finding]:
+    if spawner.kind != "swarm":
+        for key in ("image", "on_master", "profiles"):
+            if getattr(spawner, key):
+                yield f"spawner.{key}", 'is for `spawner.kind = "swarm"` only'
+        return
+    if cluster.manager is None:
+        for key in ("network", "secret", "key"):
+            if getattr(cluster, key) is None:
+                yield f"cluster.{key}", 'needed when `spawner.kind` is "swarm"'
+
+
+@rule("spawner")
+def profiles_differ(spawner: Spawner) -> Iterator[Finding]:
+    names = [profile.name for profile in spawner.profiles]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield f"spawner.profiles[{index}].name", "the same name twice"
+
+
+@rule("spawner", "users")
+def a_swarm_has_no_ssh_users(spawner: Spawner, users: tuple[User, ...]) -> Iterator[Finding]:
+    if spawner.kind != "swarm":
+        return
+    for index, user in enumerate(users):
+        if user.ssh_keys:
+            yield f"users[{index}].ssh_keys", 'with `spawner.kind = "swarm"` people come by the hub only'
 
 
 @rule("users", "homes")

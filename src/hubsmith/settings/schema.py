@@ -22,6 +22,12 @@ HttpsUrl = Annotated[Str, AfterValidator(checks.https_url), Label("https URL")]
 Certificates = Annotated[Str, AfterValidator(checks.certificates), Label("PEM text")]
 PrivateKey = Annotated[Str, AfterValidator(checks.private_key), Label("PEM text"), Secret()]
 PasswordHash = Annotated[Str, AfterValidator(checks.password_hash), Label("password hash"), Secret()]
+PrivateNetwork = Annotated[Str, AfterValidator(checks.private_network), Label("IPv4 network")]
+Address = Annotated[Str, AfterValidator(checks.address), Label("IPv4 address")]
+ClusterSecret = Annotated[Str, AfterValidator(checks.cluster_secret), Label("random text"), Secret()]
+ClusterKey = Annotated[Str, AfterValidator(checks.cluster_key), Label("PEM text"), Secret()]
+Pin = Annotated[Str, AfterValidator(checks.pin), Label("pin")]
+ImageReference = Annotated[Str, AfterValidator(checks.image_reference), Label("container image")]
 Volume = Annotated[Str, AfterValidator(checks.volume), Label("volume")]
 SshKey = Annotated[Str, AfterValidator(checks.ssh_key), Label("SSH public key")]
 
@@ -147,13 +153,29 @@ class User(Table):
     )
 
 
+class Profile(Table):
+    """One of the kinds of servers that people choose from; the first is the default."""
+
+    name: Annotated[Str, AfterValidator(checks.one_line)] = Field(
+        min_length=1, max_length=80, description="What people read.", examples=["Large"]
+    )
+    memory: Size | None = Field(
+        default=None, ge=128 * 1024**2, description="Instead of `spawner.memory`.", examples=["8G"]
+    )
+    cpu: Number | None = Field(default=None, ge=0.1, le=1024, description="Instead of `spawner.cpu`.", examples=[4.0])
+    image: ImageReference | None = Field(
+        default=None, description="Instead of `spawner.image`.", examples=["registry.example.org/r-notebook:4.5"]
+    )
+
+
 class Spawner(Table):
     """Where and how notebook servers run."""
 
-    kind: Literal["local"] = Field(
+    kind: Literal["local", "swarm"] = Field(
         default="local",
-        description="`local`: processes of the user on this machine, each in a systemd unit of its own.",
-        examples=["local"],
+        description="`local`: processes of the user on this machine, each in a systemd unit of its own. `swarm`: "
+        "containers on the workers of `cluster`, spread by Docker Swarm.",
+        examples=["swarm"],
     )
     memory: Size = Field(
         default=1024**3,
@@ -174,6 +196,57 @@ class Spawner(Table):
         le=3600,
         description="How long a server may take to start before the hub gives up.",
         examples=["3m"],
+    )
+    image: ImageReference | None = Field(
+        default=None,
+        description="For `swarm`: the container image of the servers, pulled by each worker before it is used. Without "
+        "it the one that the workers bring.",
+        examples=["registry.example.org/notebook:2026-09-01"],
+    )
+    on_master: Bool = Field(
+        default=False,
+        description="For `swarm`: let servers run on the master, too.",
+        examples=[True],
+    )
+    profiles: tuple[Profile, ...] = Field(
+        default=(),
+        description="For `swarm`: kinds of servers to choose from. Without any there is one kind and no choice.",
+        examples=[[{"name": "Small"}, {"name": "Large", "memory": "8G"}]],
+    )
+
+
+class Cluster(Table):
+    """The private network of several machines, and how they know each other."""
+
+    network: PrivateNetwork | None = Field(
+        default=None,
+        description="The network that all machines of the deployment are on. Ports that they need among themselves are "
+        "open to it and to nobody else.",
+        examples=["10.77.0.0/24"],
+    )
+    manager: Address | None = Field(
+        default=None,
+        description="For workers: the address of the master in `network`. It makes these the settings of a worker.",
+        examples=["10.77.0.10"],
+    )
+    secret: ClusterSecret | None = Field(
+        default=None,
+        repr=False,
+        description="By which a worker proves that it belongs to the deployment: the same for all machines. In a file "
+        "of `hosts/`: `${secret.cluster}`.",
+        examples=["9d53…"],
+    )
+    key: ClusterKey | None = Field(
+        default=None,
+        repr=False,
+        description="For the master: the private key (Ed25519) by which workers know it. In a file of `hosts/`: "
+        "`${key.cluster}`.",
+        examples=["-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----\n"],
+    )
+    pin: Pin | None = Field(
+        default=None,
+        description="For workers: the pin of the master's key. In a file of `hosts/`: `${pin.cluster}`.",
+        examples=["sha256:4f1c…"],
     )
 
 
@@ -237,3 +310,4 @@ class Settings(Table):
     idle: Idle = Idle()
     homes: Homes = Homes()
     data: Data = Data()
+    cluster: Cluster = Cluster()
