@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hubsmith.build.rules import ACCOUNTS
+from hubsmith.build.tree import Addition
 
 SHADOW_MODE = {"etc/shadow": 0o640, "etc/gshadow": 0o640}
 
@@ -31,6 +32,15 @@ def make(scratch: Path, current: Mapping[str, bytes], sysusers: Mapping[str, byt
     lines = [line.split(b":") for line in made["etc/shadow"].splitlines()]
     made["etc/shadow"] = b"".join(b":".join([*fields[:2], day, *fields[3:]]) + b"\n" for fields in lines)
     return made
+
+
+def additions(tables: Mapping[str, bytes]) -> list[Addition]:
+    """The account files as entries of a root, with their modes."""
+    shadow = ids(tables["etc/group"])["shadow"]
+    return [
+        Addition(path, SHADOW_MODE.get(path, 0o644), content, gid=shadow if path in SHADOW_MODE else 0)
+        for path, content in tables.items()
+    ]
 
 
 def ids(content: bytes) -> dict[str, int]:

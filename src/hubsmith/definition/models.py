@@ -159,7 +159,8 @@ class ImageHead(Strict):
     summary: Line
     modules: tuple[Slug, ...] = Field(min_length=1)
     suite: Literal["trixie"] = "trixie"
-    hostname: Slug
+    #: Of a machine that gets no other name from its cloud.
+    hostname: Slug | None = None
     #: MiB of memory below which the appliance is not expected to work; Glance's `min_ram`.
     min_ram_mb: int = Field(default=2048, ge=512)
 
@@ -194,15 +195,41 @@ class Kernel(Strict):
     cmdline: tuple[Annotated[str, _matching(r"[\x21-\x7e]+", "one kernel argument")], ...] = ()
 
 
+class Container(Strict):
+    """The `[container]` table: this image is for container engines and not for machines.
+
+    `user` is `uid:gid`; `env` and `command` are what a container has and does when nobody says otherwise.
+    """
+
+    user: Annotated[str, _matching(r"[1-9][0-9]*:[0-9]+", "a uid and a gid, such as 1000:100")]
+    workdir: AbsolutePath
+    command: tuple[Line, ...] = Field(min_length=1)
+    env: dict[Annotated[str, _matching(r"[A-Z][A-Z0-9_]*", "the name of a variable")], Line] = Field(
+        default_factory=dict
+    )
+
+
 class Image(Strict):
     """A whole `images/<name>.toml`; `openstack` holds the Glance properties that it is published with."""
 
     image: ImageHead
+    container: Container | None = None
     disk: Disk = Disk()
     kernel: Kernel = Kernel()
     openstack: dict[Annotated[str, _matching(r"[a-z][a-z0-9_]*", "a Glance property")], str] = Field(
         default_factory=dict
     )
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Image:
+        if self.container is None:
+            if self.image.hostname is None:
+                raise ValueError("image.hostname is missing")
+            return self
+        for table in ("disk", "kernel", "openstack"):
+            if table in self.model_fields_set:
+                raise ValueError(f"[{table}] is for machines, and this is a container image")
+        return self
 
 
 class ToolsHead(Strict):

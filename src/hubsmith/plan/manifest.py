@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hubsmith.definition import Definition, canonical
-from hubsmith.definition.models import Ownership
+from hubsmith.definition.models import Image, Ownership
 from hubsmith.definition.resolve import files_of
 from hubsmith.lock.models import Lock
 
@@ -50,11 +50,7 @@ def make(
         "image": definition.name,
         "summary": image.image.summary,
         "suite": image.image.suite,
-        "hostname": image.image.hostname,
-        "min_ram_mb": image.image.min_ram_mb,
-        "disk": image.disk.model_dump(),
-        "kernel": {"cmdline": list(image.kernel.cmdline)},
-        "openstack": dict(image.openstack),
+        **_kind(image),
         "source_date_epoch": lock.source_date_epoch,
         "lock": {"sha256": lock_sha256, "refreshed": refreshed, "tools_sha256": tools_sha256},
         "code": _code(definition.root),
@@ -75,6 +71,19 @@ def make(
             {**port.model_dump(), "module": name} for name, module in sorted(modules.items()) for port in module.ports
         ],
         "settings": {name: sorted(module.settings.reads) for name, module in modules.items() if module.settings.reads},
+    }
+
+
+def _kind(image: Image) -> dict[str, Any]:
+    """What only a machine has, or only a container."""
+    if image.container is not None:
+        return {"container": image.container.model_dump(mode="json")}
+    return {
+        "hostname": image.image.hostname,
+        "min_ram_mb": image.image.min_ram_mb,
+        "disk": image.disk.model_dump(),
+        "kernel": {"cmdline": list(image.kernel.cmdline)},
+        "openstack": dict(image.openstack),
     }
 
 

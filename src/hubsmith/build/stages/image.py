@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hubsmith.build import release
 from hubsmith.disk.assemble import assemble
 
 
@@ -26,16 +26,9 @@ def main() -> None:
          disk, out / f"{name}.qcow2"],
         check=True,
     )  # fmt: skip
-    shutil.copyfile(spec["manifest"], out / "manifest.json")
     (out / "roothash").write_text(roothash + "\n")
     shutil.copyfile(Path(spec["root"]) / "entries.json", out / "entries.json")
-    with (out / "sbom.cdx.json").open("wb") as sbom:
-        subprocess.run([sys.executable, "-m", "hubsmith.plan.sbom", out / "manifest.json"], stdout=sbom, check=True)
-    sums = []
-    for path in sorted(out.iterdir()):
-        with path.open("rb") as stream:
-            sums.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.name}\n")
-    (out / "SHA256SUMS").write_text("".join(sums))
+    release.finish(out, Path(spec["manifest"]))
 
 
 if __name__ == "__main__":

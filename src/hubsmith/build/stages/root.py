@@ -45,6 +45,14 @@ def module_files(manifest: dict[str, Any], modules: Path, uid: dict[str, int], g
     return found
 
 
+def sysusers_of(manifest: dict[str, Any], modules: Path) -> dict[str, bytes]:
+    """The modules' definitions of system users, by path."""
+    return {
+        file["path"].lstrip("/"): (modules / file["module"] / "files" / file["path"].lstrip("/")).read_bytes()
+        for file in manifest["files"] if file["path"].startswith("/usr/lib/sysusers.d/")
+    }  # fmt: skip
+
+
 def guest_files(manifest: dict[str, Any], modules: Path, package: Path) -> list[Addition]:
     """What the guest's agent reads: its own code, and the definition and templates of each module."""
     found = []
@@ -136,12 +144,8 @@ def main() -> None:
     if python not in below:
         raise SystemExit(f"the packages bring no /{python}, for which this stage compiles")
     early: Early = json.loads((base / "early.json").read_text())
-    sysusers = {
-        file["path"].lstrip("/"): (modules / file["module"] / "files" / file["path"].lstrip("/")).read_bytes()
-        for file in manifest["files"] if file["path"].startswith("/usr/lib/sysusers.d/")
-    }  # fmt: skip
     current = {path: early[path][1].encode() for path in rules.ACCOUNTS}
-    tables = accounts.make(Path("/build/accounts"), current, sysusers, epoch)
+    tables = accounts.make(Path("/build/accounts"), current, sysusers_of(manifest, modules), epoch)
     uid, gid = accounts.ids(tables["etc/passwd"]), accounts.ids(tables["etc/group"])
     files = module_files(manifest, modules, uid, gid)
 
@@ -152,15 +156,19 @@ def main() -> None:
         if path.startswith(UNIT_FOLDERS[1]) and link and Path(path).name in off
     }
     overlay = Overlay(below, epoch, removed=disabled)
-    for path, content in tables.items():
-        group = gid["shadow"] if path in accounts.SHADOW_MODE else 0
-        overlay.add(Addition(path, accounts.SHADOW_MODE.get(path, 0o644), content, gid=group))
     folders = [
         Addition(folder["path"].lstrip("/"), int(folder["mode"], 8), uid=uid[folder["owner"]], gid=gid[folder["group"]])
         for folder in manifest["directories"]
     ]
     guest = guest_files(manifest, modules, Path(os.environ["PYTHONPATH"]) / "hubsmith")
-    overlay.add(*own_files(manifest, text), *unit_links(manifest, early, files), *folders, *files, *guest)
+    overlay.add(
+        *accounts.additions(tables),
+        *own_files(manifest, text),
+        *unit_links(manifest, early, files),
+        *folders,
+        *files,
+        *guest,
+    )
     overlay.add(*compiled([*files, *guest]))
 
     subprocess.run(["cp", "--reflink=auto", base / "base.erofs", out / "root.erofs"], check=True)
