@@ -5,6 +5,8 @@
 #                                      ├─> env (npm) ───────┘                 │
 #                                      └─> manifest (modules, code) ──────────┘
 #
+# A container image goes from packages, environments and manifest straight to its archive.
+#
 # `locksPath` is a folder of lock files that go before the committed ones beside the definitions.
 { tree ? ../., locksPath ? null }:
 let

@@ -8,7 +8,8 @@ let
     script = builtins.path { path = stagesDir + "/${args.script}.py"; name = "${args.script}.py"; };
   });
 
-  suite = (builtins.fromTOML (builtins.readFile (tree + "/images/${name}.toml"))).image.suite or "trixie";
+  defined = builtins.fromTOML (builtins.readFile (tree + "/images/${name}.toml"));
+  suite = defined.image.suite or "trixie";
 
   debs = map
     (deb: { inherit (deb) name version; file = builtins.baseNameOf deb.path; store = artifact { file = builtins.baseNameOf deb.path; inherit (deb) sha256; }; })
@@ -77,5 +78,8 @@ let
   root = stage "root" { script = "root"; inherit sources; spec = { inherit name base manifest modules; }; };
   disk = stage "disk" { script = "disk"; inherit sources; spec = { inherit name root initrd manifest; }; };
   image = stage "image" { script = "image"; inherit sources; spec = { inherit name root initrd manifest; }; };
+  container = stage "container" { script = "container"; inherit sources; spec = { inherit name packages envs manifest modules; }; };
 in
-{ inherit packages envs base manifest initrd root disk image; }
+if defined ? container
+then { inherit packages envs manifest; image = container; }
+else { inherit packages envs base manifest initrd root disk image; }

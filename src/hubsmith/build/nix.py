@@ -36,13 +36,15 @@ class Built:
     """A finished build.
 
     :ivar folder: the output folder, with copies of the files of the store path.
-    :ivar sha256: of the qcow2.
+    :ivar file: the image: a disk, or the archive of a container image.
+    :ivar sha256: of that file.
     :ivar seconds: wall time of the whole build.
     :ivar stages: wall time in seconds of each stage that had to be built.
     """
 
     image: str
     folder: Path
+    file: Path
     store_path: str
     sha256: str
     seconds: float
@@ -93,8 +95,9 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
     _copy_out(Path(store_path), target)
     lines = [line.split("  ", 1) for line in (target / "SHA256SUMS").read_text().splitlines()]
     sums = {name: checksum for checksum, name in lines}
+    file = target / next(name for name in (f"{image}.qcow2", f"{image}.oci.tar") if name in sums)
     return Built(
-        image, target, store_path, sums[f"{image}.qcow2"], time.monotonic() - began, stages,
+        image, target, file, store_path, sums[file.name], time.monotonic() - began, stages,
         any(choice.refreshed for choice in choices.values()),
     )  # fmt: skip
 
@@ -113,9 +116,14 @@ def expression(root: Path, image: str, *, refreshed: bool = False) -> Iterator[l
 
 
 def raw(built: Built) -> Path:
-    """Write the image as a raw disk beside the qcow2 and return its path."""
+    """Write the image as a raw disk beside the qcow2 and return its path.
+
+    :raises BuildError: it is no disk.
+    """
+    if built.file.suffix != ".qcow2":
+        raise BuildError("a container image has no disk", where=built.image)
     target = built.folder / f"{built.image}.raw"
-    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", built.folder / f"{built.image}.qcow2", target])
+    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", built.file, target])
     return target
 
 

@@ -39,5 +39,5 @@ def main(args: argparse.Namespace) -> int:
         )
     else:
         note = " from a refreshed lock" if built.refreshed else ""
-        print(f"{built.folder / f'{built.image}.qcow2'}\nsha256 {built.sha256}{note}, {built.seconds:.1f} s")
+        print(f"{built.file}\nsha256 {built.sha256}{note}, {built.seconds:.1f} s")
     return 0
