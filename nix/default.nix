@@ -13,7 +13,10 @@ let
   locks = if locksPath == null then null else /. + locksPath;
   system = "x86_64-linux";
   isRefreshed = name: locks != null && builtins.pathExists (locks + "/${name}.lock.json");
-  lockOf = name: folder: (if isRefreshed name then locks else folder) + "/${name}.lock.json";
+  lockIn = folder: name: rec {
+    refreshed = isRefreshed name;
+    path = (if refreshed then locks else folder) + "/${name}.lock.json";
+  };
 
   # Store names allow fewer characters than Debian's versions do. `hubsmith.fetch.store` uses the same rule.
   storeName = name:
@@ -35,14 +38,14 @@ let
     outputHash = sha256;
   };
 
-  tools = import ./tools.nix { inherit system artifact; lock = builtins.fromJSON (builtins.readFile (lockOf "tools" ./.)); };
+  tools = import ./tools.nix { inherit system artifact; lock = builtins.fromJSON (builtins.readFile (lockIn ./. "tools").path); };
 
   image = name: import ./image.nix {
     inherit system tree name tools;
     artifact = artifact tools.busybox;
-    lock = lockOf name (tree + "/images");
-    toolsLock = lockOf "tools" ./.;
-    refreshed = isRefreshed name;
+    lockOf = lockIn (tree + "/images");
+    toolsLock = (lockIn ./. "tools").path;
+    archiveOf = container: { name = container; archive = "${images.${container}.image}/${container}.oci.tar"; };
   };
 
   images = builtins.listToAttrs (map (file: rec { name = builtins.head (builtins.match "(.*)\\.toml" file); value = image name; })

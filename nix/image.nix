@@ -1,8 +1,11 @@
 # The stages of one image. Each stage names exactly what it reads, so that a change of a template or of a configuration file
 # rebuilds the root and the image, and no package layer.
-{ system, tree, name, tools, artifact, lock, toolsLock, refreshed }:
+#
+# `lockOf` gives for a name the path of its lock and whether it is a refreshed one; `archiveOf` the built archive of a
+# container image.
+{ system, tree, name, tools, artifact, lockOf, toolsLock, archiveOf }:
 let
-  locked = builtins.fromJSON (builtins.readFile lock);
+  locked = builtins.fromJSON (builtins.readFile (lockOf name).path);
   stagesDir = tree + "/src/hubsmith/build/stages";
   stage = stageName: args: tools.stage ({ name = "${name}-${stageName}"; } // args // {
     script = builtins.path { path = stagesDir + "/${args.script}.py"; name = "${args.script}.py"; };
@@ -10,6 +13,7 @@ let
 
   defined = builtins.fromTOML (builtins.readFile (tree + "/images/${name}.toml"));
   suite = defined.image.suite or "trixie";
+  containers = defined.image.containers or [ ];
 
   debs = map
     (deb: { inherit (deb) name version; file = builtins.baseNameOf deb.path; store = artifact { file = builtins.baseNameOf deb.path; inherit (deb) sha256; }; })
@@ -55,8 +59,12 @@ let
   # What joins the packages' layers: a change of anything else leaves them alone.
   joining = package "hubsmith-join" (inner: builtins.elem inner [ "__init__.py" "build" "build/__init__.py" "build/erofs.py" "build/rules.py" "build/tree.py" ]);
   modules = builtins.path { path = tree + "/modules"; name = "hubsmith-modules"; filter = path: _: builtins.baseNameOf path != "__pycache__"; };
-  definition = builtins.path { path = tree + "/images/${name}.toml"; name = "${name}.toml"; };
-  lockSource = builtins.path { path = lock; name = "${name}.lock.json"; };
+  # What an image is planned from.
+  sourceOf = name: {
+    definition = builtins.path { path = tree + "/images/${name}.toml"; name = "${name}.toml"; };
+    lock = builtins.path { path = (lockOf name).path; name = "${name}.lock.json"; };
+    inherit (lockOf name) refreshed;
+  };
 
   nix = builtins.path { path = tree + "/nix"; name = "hubsmith-nix"; filter = path: _: builtins.match ".*\\.(nix|sh)" path != null; };
   manifest = stage "manifest" {
@@ -64,8 +72,8 @@ let
     inherit sources;
     spec = {
       image = name;
-      inherit definition modules nix refreshed;
-      lock = lockSource;
+      images = builtins.listToAttrs (map (name: { inherit name; value = sourceOf name; }) ([ name ] ++ containers));
+      inherit modules nix;
       tools_lock = builtins.path { path = toolsLock; name = "tools.lock.json"; };
     };
   };
@@ -74,7 +82,7 @@ let
     script = "initrd";
     spec = { inherit packages; dracut = builtins.path { path = tree + "/modules/boot/dracut"; name = "dracut"; }; };
   };
-  base = stage "base" { script = "base"; sources = joining; spec = { inherit packages envs; epoch = locked.source_date_epoch; }; };
+  base = stage "base" { script = "base"; sources = joining; spec = { inherit packages envs; epoch = locked.source_date_epoch; containers = map archiveOf containers; }; };
   root = stage "root" { script = "root"; inherit sources; spec = { inherit name base manifest modules; }; };
   disk = stage "disk" { script = "disk"; inherit sources; spec = { inherit name root initrd manifest; }; };
   image = stage "image" { script = "image"; inherit sources; spec = { inherit name root initrd manifest; }; };

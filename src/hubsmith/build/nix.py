@@ -22,7 +22,7 @@ from hubsmith.fetch.artifacts import artifacts_of
 from hubsmith.fetch.run import artifact_path
 from hubsmith.lock import Lock, inputs_of
 from hubsmith.lock.files import load_matching, locate
-from hubsmith.lock.inputs import TOOLS
+from hubsmith.lock.inputs import locks_of
 from hubsmith.run import run, spawn
 
 log = logging.getLogger("hubsmith.build")
@@ -81,7 +81,7 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
     :raises BuildError: something is not fetched, or a stage failed.
     """
     began = time.monotonic()
-    choices = {name: locate(root, name, refreshed=refreshed) for name in (TOOLS, image)}
+    choices = {name: locate(root, name, refreshed=refreshed) for name in locks_of(root, image)}
     locks = [load_matching(choice.path, inputs_of(root, name)) for name, choice in choices.items()]
     _insist_fetched(image, locks)
     with expression(root, image, refreshed=refreshed) as arguments:
@@ -107,7 +107,7 @@ def expression(root: Path, image: str, *, refreshed: bool = False) -> Iterator[l
     """The arguments that give Nix our graph, with refreshed locks where they are wanted and there."""
     with TemporaryDirectory(prefix="hubsmith-locks-") as folder:
         arguments = [str(root / "nix" / "default.nix")]
-        for name in (TOOLS, image):
+        for name in locks_of(root, image):
             choice = locate(root, name, refreshed=refreshed)
             if choice.refreshed:
                 shutil.copyfile(choice.path, Path(folder) / f"{name}.lock.json")

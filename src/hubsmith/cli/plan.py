@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hubsmith.definition import canonical, define, image_names
-from hubsmith.lock import inputs_of, locate
-from hubsmith.lock.files import load_matching
-from hubsmith.lock.inputs import TOOLS
+from hubsmith.definition import image_names
+from hubsmith.lock import locate
 from hubsmith.paths import project_root
-from hubsmith.plan import dumps, golden, make
+from hubsmith.plan import dumps, golden, oftree
 
 HELP = "print an image's manifest"
 
@@ -34,13 +32,7 @@ def manifest_of(root: Path, name: str, *, refreshed: bool = False) -> dict[str, 
     :raises DefinitionError: the definition is wrong.
     :raises LockError: the lock is missing or does not match.
     """
-    choice = locate(root, name, refreshed=refreshed)
-    lock = load_matching(choice.path, inputs_of(root, name))
-    tools = locate(root, TOOLS, refreshed=refreshed).path
-    return make(
-        define(root, name), lock, lock_sha256=canonical.file_sha256(choice.path), refreshed=choice.refreshed,
-        tools_sha256=canonical.file_sha256(tools) if tools.is_file() else None,
-    )  # fmt: skip
+    return oftree.manifest_of(root, name, lambda one: locate(root, one, refreshed=refreshed))
 
 
 def main(args: argparse.Namespace) -> int:

@@ -161,6 +161,8 @@ class ImageHead(Strict):
     suite: Literal["trixie"] = "trixie"
     #: Of a machine that gets no other name from its cloud.
     hostname: Slug | None = None
+    #: Container images that it brings, for its own engine.
+    containers: tuple[Slug, ...] = ()
     #: MiB of memory below which the appliance is not expected to work; Glance's `min_ram`.
     min_ram_mb: int = Field(default=2048, ge=512)
 
@@ -226,6 +228,8 @@ class Image(Strict):
             if self.image.hostname is None:
                 raise ValueError("image.hostname is missing")
             return self
+        if self.image.containers:
+            raise ValueError("image.containers is for machines, and this is a container image")
         for table in ("disk", "kernel", "openstack"):
             if table in self.model_fields_set:
                 raise ValueError(f"[{table}] is for machines, and this is a container image")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubsmith.definition.load import load_image, load_modules, nearest, problems_error
+from hubsmith.definition.load import image_names, load_image, load_modules, nearest, problems_error
 from hubsmith.definition.models import Image, Module
 from hubsmith.errors import DefinitionError
 
@@ -60,9 +60,19 @@ def define(root: Path, name: str) -> Definition:
     order = in_order(image.image.modules, known, where=f"images/{name}.toml")
     modules = {one: known[one] for one in order}
     problems = [*_conflicts(modules), *_clashes(root, modules), *_sources(root, modules)]
+    problems += _containers(root, image)
     if problems:
         raise problems_error(problems, f"images/{name}.toml")
     return Definition(root, image, modules)
+
+
+def _containers(root: Path, image: Image) -> Iterator[str]:
+    names = image_names(root)
+    for one in image.image.containers:
+        if one not in names:
+            yield f"image.containers: there is no image {one!r}; {nearest(one, names)}"
+        elif load_image(root, one).container is None:
+            yield f"image.containers: {one!r} is an image of machines"
 
 
 def in_order(wanted: Iterable[str], known: Mapping[str, Module], *, where: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hubsmith.fetch.artifacts import ArtifactsGone, artifacts_of
 from hubsmith.fetch.run import Fetcher, Report
 from hubsmith.lock.files import committed_path, load_matching, locate, refreshed_path, save
-from hubsmith.lock.inputs import TOOLS, Inputs, inputs_of
+from hubsmith.lock.inputs import TOOLS, Inputs, inputs_of, locks_of
 from hubsmith.lock.models import Lock
 
 log = logging.getLogger("hubsmith.fetch")
@@ -25,7 +25,7 @@ def obtain(root: Path, images: Sequence[str], fetcher: Fetcher, *, refresh_if_go
     :raises ArtifactsGone: archives no longer hold some artifacts, and none may be solved anew.
     :raises FetchError: an archive cannot be reached, or sends other bytes.
     """
-    names = [TOOLS, *(name for name in images if name != TOOLS)]
+    names = list(dict.fromkeys([TOOLS, *(name for image in images for name in locks_of(root, image))]))
     inputs = {name: inputs_of(root, name) for name in names}
     locks = {name: load_matching(committed_path(root, name), inputs[name]) for name in names}
     gone: list[str] = []

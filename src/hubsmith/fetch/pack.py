@@ -23,7 +23,7 @@ from hubsmith.fetch.artifacts import artifacts_of
 from hubsmith.fetch.cache import Cache
 from hubsmith.fetch.run import Fetcher, Report, artifact_path
 from hubsmith.lock.files import committed_path, dumps, load_matching, locate, refreshed_path, save
-from hubsmith.lock.inputs import TOOLS, inputs_of
+from hubsmith.lock.inputs import TOOLS, inputs_of, locks_of
 from hubsmith.lock.models import Lock
 
 log = logging.getLogger("hubsmith.fetch")
@@ -40,7 +40,7 @@ def pack(root: Path, image: str, target: Path, *, refreshed: bool = False) -> in
     :raises HubsmithError: see :func:`hubsmith.fetch.obtain.obtain`.
     """
     locks = {}
-    for name in (TOOLS, image):
+    for name in locks_of(root, image):
         locks[name] = load_matching(locate(root, name, refreshed=refreshed).path, inputs_of(root, name))
     fetcher = Fetcher()
     fetcher.fetch(list(locks.values()))

@@ -43,6 +43,14 @@ class Inputs:
         return canonical.sha256(self.json())
 
 
+def locks_of(root: Path, image: str) -> list[str]:
+    """The names of all locks that an image is built from: the toolchain's, its container images', its own.
+
+    :raises DefinitionError: the definition is wrong.
+    """
+    return [TOOLS] if image == TOOLS else [TOOLS, *define(root, image).image.image.containers, image]
+
+
 def inputs_of(root: Path, name: str) -> Inputs:
     """The inputs of an image, or of the toolchain when the name is ``tools``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,16 @@ _NOT_CODE = re.compile(r"src/hubsmith/build/nix\w*\.py|.*/__pycache__/.*")
 
 
 def make(
-    definition: Definition, lock: Lock, *, lock_sha256: str, tools_sha256: str | None = None, refreshed: bool = False
-) -> dict[str, Any]:
+    definition: Definition, lock: Lock, *, lock_sha256: str, tools_sha256: str | None = None, refreshed: bool = False,
+    containers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The manifest of an image.
 
     :param lock: made from this definition.
     :param lock_sha256: the checksum of the lock file.
     :param tools_sha256: the checksum of the toolchain's lock file.
     :param refreshed: the lock is not the committed one.
+    :param containers: the container images that it brings, and the checksums of their manifests.
     :returns: plain data, the same for the same inputs; :func:`dumps` is its canonical text.
     """
     image = definition.image
@@ -51,6 +53,7 @@ def make(
         "summary": image.image.summary,
         "suite": image.image.suite,
         **_kind(image),
+        "containers": dict(containers or {}),
         "source_date_epoch": lock.source_date_epoch,
         "lock": {"sha256": lock_sha256, "refreshed": refreshed, "tools_sha256": tools_sha256},
         "code": _code(definition.root),

@@ -15,8 +15,9 @@ def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     tree = Path("/build/tree")
     (tree / "images").mkdir(parents=True)
-    (tree / "images" / f"{spec['image']}.toml").symlink_to(spec["definition"])
-    (tree / "images" / f"{spec['image']}.lock.json").symlink_to(spec["lock"])
+    for name, image in spec["images"].items():
+        (tree / "images" / f"{name}.toml").symlink_to(image["definition"])
+        (tree / "images" / f"{name}.lock.json").symlink_to(image["lock"])
     (tree / "modules").symlink_to(spec["modules"])
     (tree / "src").symlink_to(os.environ["PYTHONPATH"])
     shutil.copytree(spec["nix"], tree / "nix")
@@ -25,7 +26,7 @@ def main() -> None:
         subprocess.run(
             [
                 sys.executable, "-m", "hubsmith.plan", "--root", tree,
-                *(["--refreshed"] if spec["refreshed"] else []), spec["image"],
+                *(f"--refreshed={name}" for name, image in spec["images"].items() if image["refreshed"]), spec["image"],
             ],
             stdout=out, check=True,
         )  # fmt: skip

@@ -1,0 +1,29 @@
+"""The manifests of the images of a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hubsmith.definition import canonical, define
+from hubsmith.lock import inputs_of
+from hubsmith.lock.files import LockChoice, load_matching
+from hubsmith.lock.inputs import TOOLS
+from hubsmith.plan.manifest import make
+
+
+def manifest_of(root: Path, name: str, choose: Callable[[str], LockChoice]) -> dict[str, Any]:
+    """The manifest of an image, with the checksums of those of its container images.
+
+    :param choose: gives the lock of an image, or of the toolchain.
+    :raises DefinitionError: a definition is wrong.
+    :raises LockError: a lock is missing or does not match.
+    """
+    definition, choice, tools = define(root, name), choose(name), choose(TOOLS).path
+    return make(
+        definition, load_matching(choice.path, inputs_of(root, name)),
+        lock_sha256=canonical.file_sha256(choice.path), refreshed=choice.refreshed,
+        tools_sha256=canonical.file_sha256(tools) if tools.is_file() else None,
+        containers={one: canonical.sha256(manifest_of(root, one, choose)) for one in definition.image.image.containers},
+    )  # fmt: skip
