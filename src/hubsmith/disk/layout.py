@@ -38,16 +38,15 @@ def repart_d(disk: Mapping[str, int]) -> dict[str, str]:
         # A generic type: partitions of the types `var` and `home` would be bound to a machine id or mounted by
         # systemd's own generator.
         "40-state.conf": _definition(
-            "/var. A third of what is left, within bounds.", Type="linux-generic", Label="state", Format="xfs",
-            SizeMinBytes="2G", SizeMaxBytes="64G", Weight="333",
-        ),
-        "50-homes.conf": _definition(
-            "/home, with project quotas.", Type="linux-generic", Label="homes", Format="xfs", SizeMinBytes="2G",
-            Weight="667",
+            "/var. What is left, but for what modules claim.", Type="linux-generic", Label="state", Format="xfs",
+            SizeMinBytes="2G",
         ),
     }  # fmt: skip
 
 
 def minimum_bytes(disk: Mapping[str, int]) -> int:
-    """The least disk, in bytes, on which the first boot can make all partitions (with 8 MiB for the two GPTs)."""
+    """The least disk, in bytes, on which the first boot can make all partitions.
+
+    With 2 GiB each for state and for what a module claims of the rest (homes), and 8 MiB for the two GPTs.
+    """
     return (disk["esp_mb"] + 1 + 2 * (disk["root_slot_mb"] + disk["verity_slot_mb"]) + 2 * 2048 + 8) * MIB
