@@ -113,11 +113,14 @@ class State(Strict):
 
 
 class Port(Strict):
-    """A `[[ports]]` entry: something that this module listens on."""
+    """A `[[ports]]` entry: something that this module listens on.
+
+    `peers` are the machines of `cluster.network`.
+    """
 
     number: int = Field(ge=1, le=65535)
     protocol: Literal["tcp", "udp"] = "tcp"
-    audience: Literal["all", "loopback"] = "loopback"
+    audience: Literal["all", "peers", "loopback"] = "loopback"
 
 
 class Settings(Strict):
