@@ -79,7 +79,7 @@ def test_an_account_that_is_not_the_hubs_is_not_taken_over(homes: Path) -> None:
 
 def link_shared(home: Path, *, wanted: bool) -> None:
     names = script("homes/files/usr/lib/hubsmith/apply.d/30-homes", SHARED=Path("/home/shared"))
-    names["link_shared"](home, os.geteuid(), wanted)
+    names["link_shared"](home, (os.geteuid(), os.getegid()), wanted)
 
 
 def test_the_link_to_the_shared_folder_comes_and_goes(homes: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import pwd
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup/hubsmith.slice/hubsmith-users.slice")
-USAGE = Path("/run/hubsmith/usage")
 MIB = 1024**2
 
 #: Each user's server has a port of its own, which systemd keeps others from binding: a process that takes the place of
@@ -21,29 +19,11 @@ RUNTIME = "/run/notebook"
 OWN_TMPFS = ("/dev/shm", "/tmp", "/var/tmp")
 #: What a server with one Python kernel was seen to take (JupyterLab 4.6, ipykernel 7), rounded up.
 NEEDED = 160 * MIB
-#: The share of the quota from which on people are told.
-NEAR, FULL = 0.9, 0.995
 
 
 def port_of(uid: int) -> int:
     """The port of a user's server."""
     return FIRST_PORT + (uid - FIRST_UID) % (LAST_PORT - FIRST_PORT + 1)
-
-
-def home_usage(name: str, folder: Path = USAGE) -> str | None:
-    """A sentence for somebody whose home is nearly full; None when there is no need for it."""
-    try:
-        usage = json.loads((folder / f"{name}.json").read_text())
-    except (OSError, ValueError):
-        return None
-    shares = ((usage["used"], usage["limit"]), (usage["files"], usage["files_limit"]))
-    share = max((used / limit for used, limit in shares if limit), default=0.0)
-    if share < NEAR:
-        return None
-    amount = f"{usage['used'] / MIB:.0f} of {usage['limit'] / MIB:.0f} MiB, {usage['files']} files"
-    if share >= FULL:
-        return f"Your home is full ({amount}): nothing can be saved. Delete what you do not need."
-    return f"Your home is nearly full ({amount}): delete what you do not need."
 
 
 def memory_left(cgroup: Path = CGROUP) -> int | None:

@@ -5,24 +5,11 @@ from __future__ import annotations
 import pwd
 from typing import ClassVar
 
-from confinement import NEEDED, RUNTIME, confinement, home_usage, memory_left, port_of
+from confinement import NEEDED, RUNTIME, confinement, memory_left, port_of
 from systemdspawner import SystemdSpawner
-from tornado.web import HTTPError
+from told import Told
 from traitlets import Set, Unicode, default
-
-
-class Told(HTTPError):
-    """A failure whose sentence the hub shows to the person who waits.
-
-    Of a spawn that fails within a second the hub passes on only errors of HTTP; for all others its page is general.
-    """
-
-    sentence = ""
-    code = 500
-
-    def __init__(self) -> None:
-        self.jupyterhub_message = self.sentence
-        super().__init__(self.code, self.sentence)
+from usage import home_usage
 
 
 class NotEnoughMemory(Told):

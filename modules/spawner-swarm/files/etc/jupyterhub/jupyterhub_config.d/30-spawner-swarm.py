@@ -1,0 +1,25 @@
+"""`spawner.kind = "swarm"`: servers as services of a Docker Swarm."""
+
+import json
+import sys
+from pathlib import Path
+
+c = get_config()  # noqa: F821
+rendered = json.loads(Path("/run/hubsmith/spawner-swarm.json").read_text())
+
+if rendered["kind"] == "swarm":
+    sys.path.append("/usr/lib/hubsmith/hub")
+    from swarm_spawner import HomeSwarmSpawner
+
+    c.JupyterHub.spawner_class = HomeSwarmSpawner
+    # In the network namespace of the hub's place: on every user's network, and on nothing of the machine.
+    c.JupyterHub.hub_bind_url = "http://0.0.0.0:881"
+    c.JupyterHub.hub_connect_url = "http://hub:881"
+    c.HomeSwarmSpawner.admins = set(rendered["admins"])
+    c.HomeSwarmSpawner.memory = rendered["memory"]
+    c.HomeSwarmSpawner.cpu = rendered["cpu"]
+    c.HomeSwarmSpawner.own_image = rendered["image"] or ""
+    c.HomeSwarmSpawner.profiles = rendered["profiles"]
+    c.HomeSwarmSpawner.cull_kernels_after = rendered["cull_kernels_after"]
+    c.HomeSwarmSpawner.start_timeout = rendered["start_timeout"]
+    c.HomeSwarmSpawner.http_timeout = rendered["start_timeout"]
