@@ -301,10 +301,18 @@ def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
 
 
 def renew(*, force: bool) -> int:
-    """Issue or renew when that is due.
+    """Issue or renew when that is due; waits for another run to end, which may have done it.
 
     :returns: 1 when the authority did not give one.
     """
+    STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (STATE / "renew.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return renew_alone(force=force)
+
+
+def renew_alone(*, force: bool) -> int:
+    """The same, when no other run is at work."""
     settings = read_json(SETTINGS)
     choice = select()
     if settings.get("mode") != "letsencrypt" or (choice.source == "acme" and not choice.renewal_due and not force):
