@@ -273,12 +273,17 @@ def accounts(settings: dict[str, Any]) -> Path:
 def certbot(settings: dict[str, Any]) -> str | None:
     """Have a new certificate issued; returns the reason when that failed."""
     done = run_certbot(settings)
-    if done.returncode != 0 and accounts(settings).is_dir() and UNKNOWN_ACCOUNT in LOG.read_text(errors="replace"):
+    if done.returncode != 0 and accounts(settings).is_dir() and UNKNOWN_ACCOUNT in log():
         # The authority has lost its accounts. certbot makes a new one only when it knows of none.
         print(f"{directory(settings)} does not know the account any more: registering again", file=sys.stderr)
         shutil.rmtree(accounts(settings))
         done = run_certbot(settings)
     return None if done.returncode == 0 else words_of(f"{done.stdout}\n{done.stderr}")
+
+
+def log() -> str:
+    """What certbot wrote to its log; empty when it ended too early to write one."""
+    return LOG.read_text(errors="replace") if LOG.exists() else ""
 
 
 def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
