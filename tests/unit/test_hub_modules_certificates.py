@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         FACTS=tmp_path / "run/hubsmith/certificate.json",
         STATE=tmp_path / "var/lib/tls",
         LETSENCRYPT=tmp_path / "etc/letsencrypt",
+        LOG=tmp_path / "var/log/letsencrypt.log",
     )
     return scope
 
@@ -218,3 +220,25 @@ def test_a_failing_renewal_is_a_problem_only_when_time_runs_out(tool: dict[str, 
 )
 def test_the_authoritys_own_words_are_found(tool: dict[str, Any], output: str, words: str) -> None:
     assert tool["words_of"](output) == words
+
+
+@pytest.mark.parametrize(
+    ("written", "runs"),
+    [("urn:ietf:params:acme:error:accountDoesNotExist", 2), ("urn:ietf:params:acme:error:rateLimited", 1), (None, 1)],
+    ids=["account lost", "another reason", "ended before it wrote a log"],
+)
+def test_only_a_lost_account_is_registered_anew(tool: dict[str, Any], written: str | None, runs: int) -> None:
+    accounts = tool["accounts"](ACME)
+    accounts.mkdir(parents=True)
+    known: list[bool] = []
+
+    def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        known.append(accounts.exists())
+        if written:
+            tool["LOG"].parent.mkdir(exist_ok=True)
+            tool["LOG"].write_text(written)
+        return subprocess.CompletedProcess([], 1, "", "no certificate today")
+
+    tool["run_certbot"] = run_certbot
+    assert tool["certbot"](ACME) == "no certificate today"
+    assert known == [True, False][:runs]

@@ -166,13 +166,14 @@ def test_another_authority_issues_anew_and_the_way_back_costs_nothing(
     other = Pebble(testbed, "other-pebble")
     other.start(hub.machine.port(80))
     hub.apply(settings(("alice",), hub={"domain": DOMAIN}, tls=other.settings))
-    other_root = x509.load_pem_x509_certificate(other.root.encode())
-    verifier = PolicyBuilder().store(Store([other_root])).build_server_verifier(x509.DNSName(DOMAIN))
     hub.machine.wait_until(
         "a certificate of the other authority",
         lambda: issuer(hub).startswith("Pebble Intermediate CA") and serial(hub) != first, ISSUE, interval=2,
     )  # fmt: skip
     chain = x509.load_pem_x509_certificates(hub.machine.succeed("cat /run/hubsmith/tls/fullchain.pem").encode())
+    # A verifier judges by the time at which it was made.
+    other_root = x509.load_pem_x509_certificate(other.root.encode())
+    verifier = PolicyBuilder().store(Store([other_root])).build_server_verifier(x509.DNSName(DOMAIN))
     verifier.verify(chain[0], chain[1:])
     other.stop()
     pebble.stop()

@@ -273,12 +273,17 @@ def accounts(settings: dict[str, Any]) -> Path:
 def certbot(settings: dict[str, Any]) -> str | None:
     """Have a new certificate issued; returns the reason when that failed."""
     done = run_certbot(settings)
-    if done.returncode != 0 and accounts(settings).is_dir() and UNKNOWN_ACCOUNT in LOG.read_text(errors="replace"):
+    if done.returncode != 0 and accounts(settings).is_dir() and UNKNOWN_ACCOUNT in log():
         # The authority has lost its accounts. certbot makes a new one only when it knows of none.
         print(f"{directory(settings)} does not know the account any more: registering again", file=sys.stderr)
         shutil.rmtree(accounts(settings))
         done = run_certbot(settings)
     return None if done.returncode == 0 else words_of(f"{done.stdout}\n{done.stderr}")
+
+
+def log() -> str:
+    """What certbot wrote to its log; empty when it ended too early to write one."""
+    return LOG.read_text(errors="replace") if LOG.exists() else ""
 
 
 def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
@@ -301,10 +306,18 @@ def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
 
 
 def renew(*, force: bool) -> int:
-    """Issue or renew when that is due.
+    """Issue or renew when that is due; waits for another run to end, which may have done it.
 
     :returns: 1 when the authority did not give one.
     """
+    STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (STATE / "renew.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return renew_alone(force=force)
+
+
+def renew_alone(*, force: bool) -> int:
+    """The same, when no other run is at work."""
     settings = read_json(SETTINGS)
     choice = select()
     if settings.get("mode") != "letsencrypt" or (choice.source == "acme" and not choice.renewal_due and not force):
