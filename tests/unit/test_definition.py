@@ -61,7 +61,10 @@ def test_every_definition_of_this_project_is_good() -> None:
         ("[packages]\ndebian = [1]", "packages.debian[0]: input should be a valid string"),
         ("[[ports]]\nnumber = 70000", "ports[0].number: input should be less than or equal to 65535"),
         ('[[ports]]\nnumber = "443"', "ports[0].number: input should be a valid integer"),
-        ('[[ports]]\nnumber = 1\naudience = "al"', "ports[0].audience: input should be 'all', 'peers' or 'loopback'"),
+        (
+            '[[ports]]\nnumber = 1\naudience = "al"',
+            "ports[0].audience: input should be 'all', 'peers', 'metrics' or 'loopback'",
+        ),
         ('[[state]]\npath = "var/x"', "state[0].path: 'var/x' is not an absolute path"),
         ('[[state]]\npath = "/var/../x"', "state[0].path: '/var/../x' is not a plain path"),
         ('[[state]]\npath = "/x"\nmode = "755"', "state[0].mode: '755' is not a mode of four octal digits"),

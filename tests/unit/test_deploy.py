@@ -14,10 +14,11 @@ import bcrypt
 import pytest
 
 from hubsmith.deploy.hosts import Deployment, Host, Network, load_deployment
-from hubsmith.deploy.record import Record, one_time_password
+from hubsmith.deploy.record import Record
 from hubsmith.deploy.values import fill
 from hubsmith.errors import DefinitionError, HubsmithError
 from hubsmith.settings.keys import pin_of
+from hubsmith.settings.passwords import one_time_password
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,3 +182,19 @@ def test_what_settings_name_and_nobody_knows(record: Record, text: str, message:
     with pytest.raises(DefinitionError, match=re.escape(f"hosts.x.settings.a.b: {text}: {message}")):
         fill({"a": {"b": text}}, record._sources({"master": "10.77.0.10"}), "hosts.x.settings")
     assert not (record.folder / "secrets.json").exists()
+
+
+def test_settings_of_several_files(tmp_path: Path) -> None:
+    (tmp_path / "hosts").mkdir()
+    more = tmp_path / "hosts" / "class.toml"
+    text = HEAD + '[hosts.hub]\nimage = "master"\nsettings_from = ["class.toml"]\n[hosts.hub.settings]\n'
+    text += 'homes.quota = "1G"\nusers = [{name = "teacher"}]\n'
+    with pytest.raises(DefinitionError, match="no such file"):
+        load(tmp_path, text)
+    more.write_text('homes.shared = false\n[[users]]\nname = "student1"\n')
+    settings = load(tmp_path, text).hosts["hub"].settings
+    assert settings["homes"] == {"quota": "1G", "shared": False}
+    assert [user["name"] for user in settings["users"]] == ["teacher", "student1"]
+    more.write_text('homes.quota = "1G"\n')
+    with pytest.raises(DefinitionError, match=r"settings_from class\.toml: homes: quota has a value already"):
+        load(tmp_path, text)

@@ -24,6 +24,7 @@ VERBS = {
     "archive": "pack all inputs of an image into one file",
     "test": "prove a built image in virtual machines and write its report",
     "settings": "check a settings file, or print the reference",
+    "roster": "make accounts with one-time passwords to hand out to a class",
     "up": "start a deployment",
     "deploy": "replace machines whose image or definition has changed",
     "info": "list a deployment's machines",

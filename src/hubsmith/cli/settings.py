@@ -1,10 +1,11 @@
-"""`hubsmith settings check|reference|hash-password`."""
+"""`hubsmith settings check|reference|hash-password|cluster`."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
 import json
+import secrets
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ REFERENCE = Path("docs/operators/settings.md")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the three actions."""
+    """Declare the actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser("check", help="say everything that is wrong with a settings file")
     check.add_argument("file", type=Path)
@@ -27,6 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "hash-password", help="make a password_hash; asks, or reads one line of standard input"
     )
     hashing.add_argument("--cost", type=int, default=12, choices=range(4, 18), metavar="N", help="bcrypt's cost (12)")
+    cluster = actions.add_parser(
+        "cluster", help="make the [cluster] tables of a master and its workers, for who launches them by hand"
+    )
+    cluster.add_argument("folder", type=Path, help="where master.toml and worker.toml are written")
+    cluster.add_argument("--network", required=True, metavar="CIDR", help="the network that all machines are on")
+    cluster.add_argument("--manager", required=True, metavar="ADDRESS", help="the master's address in it")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -38,6 +45,8 @@ def main(args: argparse.Namespace) -> int:
         return _check(args.file, as_json=args.json)
     if args.action == "reference":
         return _reference(write=args.write)
+    if args.action == "cluster":
+        return _cluster(args.folder, args.network, args.manager)
     return _hash_password(args.cost)
 
 
@@ -77,4 +86,32 @@ def _hash_password(cost: int) -> int:
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     print(hash_password(password, cost=cost))
+    return 0
+
+
+def _cluster(folder: Path, network: str, manager: str) -> int:
+    import tomli_w
+    from pydantic import ValidationError
+
+    from hubsmith.deploy.roster import write_new
+    from hubsmith.settings.keys import new_private_key, pin_of
+    from hubsmith.settings.rules import judge
+    from hubsmith.settings.schema import Cluster
+
+    key, secret = new_private_key(), secrets.token_hex(32)
+    tables = {
+        "master": {"network": network, "secret": secret, "key": key},
+        "worker": {"network": network, "manager": manager, "secret": secret, "pin": pin_of(key)},
+    }
+    try:
+        checked = [Cluster(**table) for table in tables.values()]
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise HubsmithError(
+            f"--{wrong['loc'][0]}: {wrong['ctx']['error'] if 'ctx' in wrong else wrong['msg']}"
+        ) from None
+    if problems := [f"{key}: {what}" for table in checked for key, what in judge({"cluster": table})]:
+        raise HubsmithError("; ".join(problems))
+    for file in write_new(folder, {f"{name}.toml": tomli_w.dumps({"cluster": one}) for name, one in tables.items()}):
+        print(f"wrote {file}")
     return 0

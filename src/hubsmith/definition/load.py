@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 import types
 import typing
@@ -37,19 +38,28 @@ def problems_error(problems: list[str], where: str) -> DefinitionError:
     return DefinitionError(f"{len(problems)} problems" + "".join(f"\n  - {line}" for line in problems), where=where)
 
 
+def read(path: Path, root: Path) -> dict[str, Any]:
+    """A TOML file as it is.
+
+    :param root: errors name the file relative to it.
+    :raises DefinitionError: the file is missing or is not TOML.
+    """
+    where = os.path.relpath(path, root)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DefinitionError("there is no such file", where=where) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"not TOML: {error}", where=where) from None
+
+
 def load(model: type[ModelT], path: Path, root: Path) -> ModelT:
     """Parse one file.
 
     :param root: the project's tree; errors name the file relative to it.
     :raises DefinitionError: the file is missing, is not TOML, or does not fit the model.
     """
-    where = str(path.relative_to(root))
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DefinitionError("there is no such file", where=where) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"not TOML: {error}", where=where) from None
+    where, data = os.path.relpath(path, root), read(path, root)
     try:
         # As JSON-like data: strict mode takes TOML's arrays for tuples only then.
         return model.model_validate(_tuples(data))

@@ -115,12 +115,12 @@ class State(Strict):
 class Port(Strict):
     """A `[[ports]]` entry: something that this module listens on.
 
-    `peers` are the machines of `cluster.network`.
+    `peers` are the machines of `cluster.network`, `metrics` those of `metrics.allow`.
     """
 
     number: int = Field(ge=1, le=65535)
     protocol: Literal["tcp", "udp"] = "tcp"
-    audience: Literal["all", "peers", "loopback"] = "loopback"
+    audience: Literal["all", "peers", "metrics", "loopback"] = "loopback"
 
 
 class Settings(Strict):

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hubsmith.definition.load import load, nearest
+from hubsmith.definition.load import load, nearest, read
 from hubsmith.definition.models import Slug, Strict
+from hubsmith.errors import DefinitionError
 
 
 class Head(Strict):
@@ -52,8 +53,10 @@ class Host(Strict):
     Without `count` there is one machine, called as its host is; with it (1 also) they are numbered from 1. `needs`
     names the hosts that must be ready before this one is started.
 
-    `settings` is the machine's settings.toml, checked when it is brought up. `https_port` and `ssh_port` are ports of
-    this computer's 127.0.0.1; without them free ones are chosen, which stay as long as the machine runs.
+    `settings` is the machine's settings.toml, checked when it is brought up. `settings_from` names files with more of
+    it, relative to this one: their lists (`[[users]]`) are appended, and no key may be in two places. `https_port` and
+    `ssh_port` are ports of this computer's 127.0.0.1; without them free ones are chosen, which stay as long as the
+    machine runs.
     """
 
     image: Slug
@@ -66,6 +69,7 @@ class Host(Strict):
     volumes: tuple[Volume, ...] = ()
     https_port: int | None = Field(default=None, ge=1, le=65535)
     ssh_port: int | None = Field(default=None, ge=1, le=65535)
+    settings_from: tuple[str, ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -121,4 +125,23 @@ def load_deployment(path: Path) -> Deployment:
     :raises DefinitionError: the file is missing or wrong; all problems are listed.
     """
     path = path.resolve()
-    return load(Deployment, path, path.parent.parent)
+    deployment = load(Deployment, path, path.parent.parent)
+    for name, host in deployment.hosts.items():
+        for more in host.settings_from:
+            add(host.settings, read(path.parent / more, path.parent), f"hosts.{name}.settings_from {more}")
+    return deployment
+
+
+def add(settings: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
+    """Put further settings into those of a host.
+
+    :raises DefinitionError: a key has a value already.
+    """
+    for key, value in more.items():
+        here = settings.setdefault(key, type(value)() if isinstance(value, dict | list) else value)
+        if isinstance(here, dict) and isinstance(value, dict):
+            add(here, value, f"{where}: {key}")
+        elif isinstance(here, list | tuple) and isinstance(value, list):
+            settings[key] = [*here, *value]
+        elif here is not value:
+            raise DefinitionError(f"{key} has a value already", where=where)

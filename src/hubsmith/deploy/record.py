@@ -24,11 +24,7 @@ from hubsmith.errors import HubsmithError
 from hubsmith.paths import state_dir
 from hubsmith.settings.keys import new_private_key, pin_of
 from hubsmith.settings.load import parse
-from hubsmith.settings.passwords import hash_password
-
-#: Random bits of a one-time password: 12 characters of 5 bits, in groups that are easy to type.
-_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-_GROUPS, _GROUP = 3, 4
+from hubsmith.settings.passwords import hash_password, one_time_password
 
 
 class Record:
@@ -141,7 +137,9 @@ class Record:
         for user in bare:
             password = passwords[str(user.get("name"))]
             key = hashlib.sha256(password.encode()).hexdigest()
-            user["password_hash"] = hashes.setdefault(key, hash_password(password))
+            if key not in hashes:  # a quarter of a second each
+                hashes[key] = hash_password(password)
+            user["password_hash"] = hashes[key]
         self.write("hashes.json", hashes)
         text = tomli_w.dumps(filled)
         parse(text.encode(), f"hosts.{name}.settings")
@@ -166,8 +164,3 @@ class Record:
     def forget(self) -> None:
         """Delete the folder with all disks and secrets."""
         shutil.rmtree(self.folder)
-
-
-def one_time_password() -> str:
-    """A password to hand out."""
-    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))

@@ -135,6 +135,17 @@ def address(value: str) -> str:
         raise ValueError("not an IPv4 address") from None
 
 
+def source_network(value: str) -> str:
+    """An IPv4 address, or a network such as ``192.0.2.0/28``."""
+    try:
+        network = ipaddress.IPv4Network(value)
+    except ValueError:
+        raise ValueError("neither an IPv4 address nor a network (its first address and its size)") from None
+    if network.prefixlen < 8:
+        raise ValueError("a network as large as this is nearly everybody")
+    return str(network)
+
+
 def cluster_secret(value: str) -> str:
     """Enough random text that nobody guesses it."""
     if not re.fullmatch(r"[\x21-\x7e]{32,128}", value):
@@ -158,7 +169,7 @@ def cluster_key(value: str) -> str:
 def pin(value: str) -> str:
     """By which the manager's public key is known."""
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-        raise ValueError("not a pin: `sha256:` and 64 hexadecimal digits; `hubsmith settings pin KEY` prints it")
+        raise ValueError("not a pin: `sha256:` and 64 hexadecimal digits; `hubsmith settings cluster` makes one")
     return value
 
 
@@ -167,7 +178,7 @@ def image_reference(value: str) -> str:
     part = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
     host = r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?"
     if not re.fullmatch(rf"{host}{part}(?:/{part})*(?::[\w][\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", value):
-        raise ValueError("not the name of a container image, such as registry.example.org/notebook:2026-09-01")
+        raise ValueError("not the name of a container image, such as registry.example.com/notebook:2026-09-01")
     return value
 
 

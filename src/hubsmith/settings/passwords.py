@@ -1,6 +1,8 @@
-"""Password hashes for ``users.password_hash``."""
+"""Passwords to hand out, and password hashes for ``users.password_hash``."""
 
 from __future__ import annotations
+
+import secrets
 
 import bcrypt
 
@@ -10,6 +12,14 @@ from hubsmith.errors import HubsmithError
 SHORTEST = 8
 #: bcrypt reads no further; longer pass phrases would be cut off in silence.
 LONGEST_BYTES = 72
+#: Of a one-time password: 12 characters of 5 bits each, in groups that are easy to type.
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+_GROUPS, _GROUP = 3, 4
+
+
+def one_time_password() -> str:
+    """A password to hand out."""
+    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
 
 
 def hash_password(password: str, *, cost: int = 12) -> str:

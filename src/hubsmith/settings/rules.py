@@ -19,6 +19,9 @@ RULES: list[tuple[tuple[str, ...], Callable[..., Iterator[Finding]]]] = []
 #: Top-level names that no public authority certifies (RFC 2606, RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`).
 PRIVATE_TOP_LEVELS = frozenset({"test", "example", "invalid", "localhost", "local", "internal", "arpa", "onion", "lan"})
 
+#: Where the container engine takes its networks from (`modules/docker`, `modules/swarm-manager`).
+CONTAINERS = ("10.128.0.0/10", "172.20.0.0/14")
+
 
 def rule(*tables: str) -> Callable[[Callable[..., Iterator[Finding]]], Callable[..., Iterator[Finding]]]:
     """Register a rule that reads ``tables``; it is called with their values in that order."""
@@ -132,6 +135,12 @@ def a_worker_knows_its_manager(cluster: Cluster) -> Iterator[Finding]:
         yield "cluster.key", "is for the master only: a worker that has it could pretend to be the master"
     if cluster.network and ip_address(cluster.manager) not in ip_network(cluster.network):
         yield "cluster.manager", "is not in `cluster.network`"
+
+
+@rule("cluster")
+def the_network_is_not_that_of_containers(cluster: Cluster) -> Iterator[Finding]:
+    if cluster.network and any(ip_network(cluster.network).overlaps(ip_network(one)) for one in CONTAINERS):
+        yield "cluster.network", f"overlaps with the networks of containers ({' and '.join(CONTAINERS)})"
 
 
 @rule("spawner", "cluster")

@@ -23,6 +23,7 @@ Certificates = Annotated[Str, AfterValidator(checks.certificates), Label("PEM te
 PrivateKey = Annotated[Str, AfterValidator(checks.private_key), Label("PEM text"), Secret()]
 PasswordHash = Annotated[Str, AfterValidator(checks.password_hash), Label("password hash"), Secret()]
 PrivateNetwork = Annotated[Str, AfterValidator(checks.private_network), Label("IPv4 network")]
+SourceNetwork = Annotated[Str, AfterValidator(checks.source_network), Label("IPv4 address or network")]
 Address = Annotated[Str, AfterValidator(checks.address), Label("IPv4 address")]
 ClusterSecret = Annotated[Str, AfterValidator(checks.cluster_secret), Label("random text"), Secret()]
 ClusterKey = Annotated[Str, AfterValidator(checks.cluster_key), Label("PEM text"), Secret()]
@@ -250,6 +251,16 @@ class Cluster(Table):
     )
 
 
+class Metrics(Table):
+    """Figures for Prometheus, of the machine and of the hub."""
+
+    allow: tuple[SourceNetwork, ...] = Field(
+        default=(),
+        description="Who may read them: the addresses that a Prometheus comes from. Without any they are off.",
+        examples=[["192.0.2.17", "10.77.0.0/24"]],
+    )
+
+
 class Idle(Table):
     """What happens to servers and kernels that nobody uses."""
 
@@ -311,3 +322,4 @@ class Settings(Table):
     homes: Homes = Homes()
     data: Data = Data()
     cluster: Cluster = Cluster()
+    metrics: Metrics = Metrics()

@@ -1,0 +1,49 @@
+"""`hubsmith roster`: accounts for a class."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+HELP = "make accounts with one-time passwords to hand out to a class"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("count", type=int, metavar="N", help="how many accounts")
+    parser.add_argument("--url", required=True, help="where people log in; it is on every slip")
+    parser.add_argument("--prefix", default="student", help="the names begin with it (student)")
+    parser.add_argument("--first", type=int, default=1, metavar="K", help="the first number (1)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("roster"), metavar="FOLDER", help="where it is written (roster)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the files' names as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Write the settings, the slips and the table.
+
+    :raises HubsmithError: the numbers or names cannot be, or the files are there already.
+    """
+    from hubsmith.deploy import roster
+    from hubsmith.errors import HubsmithError
+    from hubsmith.settings.checks import user_name
+
+    if not 1 <= args.count <= 1000 or args.first < 0:
+        raise HubsmithError("between 1 and 1000 accounts, numbered from 0 or more")
+    last = args.first + args.count
+    try:
+        user_name(f"{args.prefix}{last}")
+    except ValueError as error:
+        raise HubsmithError(f"--prefix: {error}") from None
+    people = roster.accounts(args.prefix, range(args.first, last))
+    files = roster.write_new(
+        args.out,
+        {
+            "users.toml": roster.as_settings(people), "slips.html": roster.as_page(people, args.url),
+            "accounts.csv": roster.as_csv(people, args.url),
+        },
+    )  # fmt: skip
+    print(json.dumps([str(file) for file in files]) if args.json else "\n".join(f"wrote {file}" for file in files))
+    return 0
