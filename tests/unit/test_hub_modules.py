@@ -67,7 +67,7 @@ def test_the_hub_learns_who_may_come_in_and_its_own_secrets(layout: Layout) -> N
     assert (found["users"], found["admins"]) == (["alice", "bob"], ["alice"])
     assert found["announcement"] == 'Closed on <Friday> & "Saturday"'
     made = load(layout, "/var/lib/hubsmith/kept/secrets.json")
-    for name in ("cookie_secret", "proxy_token", "culler_token", "metrics_token"):
+    for name in ("cookie_secret", "proxy_token", "culler_token", "metrics_token", "operator_token"):
         assert found[name] == made[name]
     assert f"={made['proxy_token']}\n" in layout.at("/run/hubsmith/proxy.env").read_text()
     assert f"={made['culler_token']}\n" in layout.at("/run/hubsmith/idle-culler.env").read_text()

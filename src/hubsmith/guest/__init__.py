@@ -15,7 +15,7 @@ input)::
                                                    # sizes in bytes, durations in seconds; null when state is bad
       "reasons": ["line 4: tls.email: ..."],       # why it is bad, safe to show to anybody; [] when good
       "secrets": {"cookie_secret": "<64 hex>", "proxy_token": ..., "metrics_token": ..., "culler_token": ...,
-                  "crypt_key": ...},
+                  "operator_token": ..., "crypt_key": ...},
       "machine": {"hostname": "hub", "addresses": ["10.0.2.15"], "public_ipv4": "" | "203.0.113.7",
                   "memory": <bytes>, "cpus": <number>},
       "ports": [{"topic": "nginx", "number": 443, "protocol": "tcp", "audience": "all"}, ...],   # of all modules

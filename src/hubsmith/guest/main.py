@@ -66,6 +66,14 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
+def _servers(args: argparse.Namespace) -> int:
+    from hubsmith.guest import servers
+
+    if os.geteuid() != 0:
+        raise HubsmithError("only root has the hub's token", mend="sudo hubsmith servers …")
+    return servers.main(Layout(args.root), args.action, args.users, timeout=args.timeout, as_json=args.json)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hubsmith", description="This machine's settings and status.")
     parser.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
@@ -77,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     status.set_defaults(run=_status)
     verbs.add_parser("serve-status").set_defaults(run=_serve_status)
+    servers = verbs.add_parser("servers", help="start or stop people's notebook servers, such as before a class")
+    servers.add_argument("action", choices=("list", "start", "stop"))
+    servers.add_argument("users", nargs="*", metavar="USER", help="all of them when none is named")
+    servers.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="for all of them (1800)")
+    servers.add_argument("--json", action="store_true")
+    servers.set_defaults(run=_servers)
     settings = verbs.add_parser("settings", help="check a settings file").add_subparsers(
         metavar="ACTION", required=True
     )

@@ -11,7 +11,10 @@ from hubsmith.guest import files
 
 #: Name and length in bytes (written as hexadecimal digits). The cookie secret and the crypt key are 32 bytes because
 #: JupyterHub asks for that; the tokens need not be longer.
-NAMES = {"cookie_secret": 32, "proxy_token": 32, "metrics_token": 32, "culler_token": 32, "crypt_key": 32}
+NAMES = {
+    "cookie_secret": 32, "proxy_token": 32, "metrics_token": 32, "culler_token": 32, "operator_token": 32,
+    "crypt_key": 32,
+}  # fmt: skip
 
 
 def load_or_make(path: Path) -> dict[str, str]:

@@ -72,6 +72,7 @@ c.JupyterHub.concurrent_spawn_limit = rendered["concurrent_spawn_limit"]
 c.JupyterHub.services = [
     {"name": "idle-culler", "api_token": rendered["culler_token"], "display": False},
     {"name": "metrics", "api_token": rendered["metrics_token"], "display": False},
+    {"name": "operator", "api_token": rendered["operator_token"], "display": False},
 ]
 c.JupyterHub.load_roles = [
     {"name": "admin", "users": rendered["admins"]},
@@ -81,6 +82,8 @@ c.JupyterHub.load_roles = [
         "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
     },
     {"name": "metrics", "services": ["metrics"], "scopes": ["read:metrics"]},
+    # `hubsmith servers`
+    {"name": "operator", "services": ["operator"], "scopes": ["list:users", "servers"]},
 ]
 
 # Pages. JupyterHub puts the announcement into them as HTML.

@@ -1,0 +1,150 @@
+"""Everybody's notebook server, before a class begins: start them, see how far they are, stop them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+from hubsmith.errors import HubsmithError
+from hubsmith.guest.layout import Layout
+
+#: configurable-http-proxy: root's and NGINX's way to the hub, in whichever network namespace it lives.
+PROXY = "/run/configurable-http-proxy/public.sock"
+#: Seconds between two looks, and for one answer of the hub.
+LOOK, PATIENCE = 2.0, 60.0
+
+
+class Api(http.client.HTTPConnection):
+    """The hub's REST API, as the service `operator`."""
+
+    def __init__(self, path: str, token: str) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path, self._token = path, token
+
+    def connect(self) -> None:
+        """Reach the proxy by its socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(self._path)
+
+    def ask(self, method: str, what: str) -> tuple[int, Any]:
+        """An answer's code and JSON (None when it has none).
+
+        :raises HubsmithError: the hub does not answer.
+        """
+        try:
+            self.request(method, f"/hub/api/{what}", headers={"Authorization": f"token {self._token}"})
+            answer = self.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise HubsmithError(f"the hub does not answer: {error}", mend="hubsmith status") from error
+        return answer.status, json.loads(body) if body.startswith((b"{", b"[")) else None
+
+
+def connect(layout: Layout) -> Api:
+    """The hub of this machine.
+
+    :raises HubsmithError: it is not started.
+    """
+    secrets = json.loads((layout.kept / "secrets.json").read_text())
+    if not (path := layout.at(PROXY)).exists():
+        raise HubsmithError("the hub is not started", mend="hubsmith status")
+    return Api(str(path), secrets["operator_token"])
+
+
+def states(api: Api) -> dict[str, str]:
+    """Every user, and whether the server is `ready`, `starting`, `stopping` or `stopped`."""
+    found: dict[str, str] = {}
+    while True:
+        code, page = api.ask("GET", f"users?limit=200&offset={len(found)}")
+        if code != 200:
+            raise HubsmithError(f"the hub answers {code}", mend="journalctl --unit jupyterhub")
+        for user in page:
+            server = user["servers"].get("")
+            if server is None:
+                found[user["name"]] = "stopped"
+            else:
+                found[user["name"]] = "ready" if server["ready"] else str(server["pending"] or "stopped")
+        if len(page) < 200:
+            return {name: {"spawn": "starting", "stop": "stopping"}.get(state, state) for name, state in found.items()}
+
+
+def chosen(api: Api, names: Iterable[str]) -> dict[str, str]:
+    """The states of these users; of all when no name is given.
+
+    :raises HubsmithError: the hub does not know one of them.
+    """
+    every = states(api)
+    if unknown := [name for name in names if name not in every]:
+        raise HubsmithError(f"the hub does not know {', '.join(unknown)}")
+    return {name: every[name] for name in names} or every
+
+
+def change(
+    api: Api, names: Iterable[str], wanted: str, *, timeout: float, say: Callable[[str], None] = lambda line: None
+) -> dict[str, str]:
+    """Bring servers to a state, as many at once as the hub lets start, and wait.
+
+    :param wanted: `ready` or `stopped`.
+    :param timeout: seconds for all of them.
+    :returns: those that did not come to it, and why.
+    """
+    method, under_way = ("POST", "starting") if wanted == "ready" else ("DELETE", "stopping")
+    asked: set[str] = set()
+    failed: dict[str, str] = {}
+    end, last = time.monotonic() + timeout, ""
+    names = list(chosen(api, names))
+    while True:
+        now = chosen(api, names)
+        for name, state in now.items():
+            if state in (wanted, under_way) or name in failed:
+                continue
+            if name in asked:  # it was on its way, and is not any more
+                failed[name] = "it ended while it was starting: `journalctl --unit jupyterhub` has the reason"
+                continue
+            code, told = api.ask(method, f"users/{quote(name)}/server")
+            if code in (201, 202, 204):
+                asked.add(name)
+            elif code == 429:
+                break  # too many are starting: the others' turn comes
+            else:
+                failed[name] = str((told or {}).get("message", code))
+        count = sum(state == wanted for state in now.values())
+        line = f"{count} of {len(now)} {wanted}" + (f", {len(failed)} failed" if failed else "")
+        if line != last:
+            say(line)
+        last = line
+        if count + len(failed) >= len(now):
+            return failed
+        if time.monotonic() > end:
+            late = {name: f"still {state} after {timeout:.0f} s" for name, state in now.items() if state != wanted}
+            return late | failed
+        time.sleep(LOOK)
+
+
+def main(layout: Layout, action: str, names: list[str], *, timeout: float, as_json: bool) -> int:
+    """`hubsmith servers`: returns 1 when not all came to what was wanted."""
+    api = connect(layout)
+    if action == "list":
+        found = chosen(api, names)
+        print(
+            json.dumps(found, indent=1) if as_json else "\n".join(f"{name}\t{state}" for name, state in found.items())
+        )
+        return 0
+    wanted = "ready" if action == "start" else "stopped"
+    failed = change(
+        api, names, wanted, timeout=timeout, say=lambda line: print(line, file=sys.stderr, flush=True)
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps({"failed": failed}, indent=1))
+    else:
+        for name, why in failed.items():
+            print(f"{name}: {why}", file=sys.stderr)
+    return 1 if failed else 0
