@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from workshop import hubsmith
 
 from hubsmith.deploy.fleet import Fleet
 from hubsmith.deploy.qemu import LAN
@@ -25,15 +25,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) 
         fleet = Fleet(Path(pytestconfig.rootpath), FILE)
         yield fleet
         hubsmith("down", FILE, "--delete")
-
-
-def hubsmith(*words: str | Path) -> str:
-    """Run a verb as an operator does; what it prints on standard output."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; from hubsmith.cli import main; sys.exit(main())", *map(str, words)],
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return done.stdout
 
 
 def test_up_brings_both_in_order(pair: Fleet) -> None:

@@ -1,0 +1,86 @@
+"""A workshop as the tests see it: what an operator does, who comes, and where their servers are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hub_client import HubClient
+
+from hubsmith.deploy.fleet import Fleet
+from hubsmith.deploy.qemu import LAN
+from hubsmith.vm.linux import Machine
+from hubsmith.vm.switch import LastingLan
+from hubsmith.vm.waits import scaled, wait_until
+
+#: Seconds until a server in a container answers, under emulation with both processors busy.
+SPAWN = 600
+
+
+def hubsmith(*words: str | Path) -> str:
+    """Run a verb as an operator does; what it prints on standard output."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from hubsmith.cli import main; sys.exit(main())", *map(str, words)],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+class Workshop:
+    """A master and workers, and who comes to them."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+
+    @property
+    def lan(self) -> LastingLan:
+        """The private network."""
+        return LastingLan(self.fleet.record.folder / f"lan-{LAN}")
+
+    @contextmanager
+    def machine(self, name: str) -> Iterator[Machine]:
+        """One of them, which runs."""
+        with self.fleet.machines()[name].running() as machine:
+            yield machine
+
+    def on(self, name: str, command: str, timeout: float = 60) -> str:
+        """What a command as root prints."""
+        with self.machine(name) as machine:
+            return machine.succeed(command, timeout=timeout)
+
+    def person(self, name: str) -> HubClient:
+        """Somebody who has logged in with the one-time password."""
+        password = self.fleet.record.read("credentials.json")["master"][name]
+        with self.machine("master") as master:
+            return HubClient(master.url, name, timeout=scaled(120)).login(password)
+
+    def at_work(self, name: str) -> HubClient:
+        """Somebody whose server runs."""
+        client = self.person(name)
+        client.spawn(scaled(SPAWN))
+        return client
+
+    def nodes(self) -> dict[str, str]:
+        """What Swarm says of each machine: `Ready`, `Down`, …"""
+        rows = self.on("master", "docker node ls --format '{{.Hostname}} {{.Status}}'").splitlines()
+        return dict(row.split() for row in rows)
+
+    def places(self) -> dict[str, str]:
+        """On which machine each running server is, by user."""
+        rows = self.on(
+            "master", "docker service ls --quiet | xargs -r docker service ps --filter desired-state=running "
+            "--format '{{.Name}} {{.Node}} {{.CurrentState}}'",
+        )  # fmt: skip
+        found = (row.split() for row in rows.splitlines())
+        return {
+            name.removeprefix("notebook-").rpartition(".")[0]: node
+            for name, node, state, *_ in found
+            if state == "Running"
+        }
+
+    def wait(self, what: str, check: Callable[[], object], timeout: float = 300) -> None:
+        """Until that is so."""
+        wait_until(what, check, scaled(timeout), interval=2)
