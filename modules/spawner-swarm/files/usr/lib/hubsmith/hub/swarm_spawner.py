@@ -7,9 +7,10 @@ import html
 from pathlib import Path
 from typing import Any
 
-from docker.errors import APIError
+from docker.errors import APIError, DockerException
 from docker.types import RestartPolicy
 from dockerspawner import SwarmSpawner
+from requests import RequestException
 from told import Told
 from traitlets import Dict, Float, Integer, List, Set, Unicode, default
 from usage import home_usage
@@ -26,6 +27,8 @@ LABEL = "hubsmith.user"
 VXLAN = 50
 #: A server that ends in error is begun again so often within ten minutes; on a lost worker it always is.
 ATTEMPTS, WINDOW = 3, 600 * 10**9
+#: What Swarm does in some states of a task.
+DOING = {"preparing": "The worker gets the container image.", "starting": "The container starts."}
 
 
 class NotStarted(Told):
@@ -98,7 +101,7 @@ class HomeSwarmSpawner(SwarmSpawner):
 
         :raises NotStarted: the Swarm rejects it, or has no node for it.
         """
-        self.said = "The server is being placed on a worker."
+        self.said = ""
         self._choose()
         self.user_options.pop("image", None)
         await self._network()
@@ -142,8 +145,29 @@ class HomeSwarmSpawner(SwarmSpawner):
                 return
             if state in ("rejected", "failed", "orphaned", "remove") or (state == "pending" and words):
                 raise NotStarted(words or state)
-            self.said = f"The server is {state} on a worker." if newest.get("NodeID") else "The server is being placed."
+            self.said = DOING.get(state, "The server is being placed on a worker.")
             await asyncio.sleep(0.5)
+
+    async def poll(self) -> int | None:
+        """None while Swarm keeps the server running or begins it again, such as elsewhere when its worker is lost.
+
+        That the engine cannot be asked says nothing of the server.
+        """
+        try:
+            await self.docker("inspect_service", self.service_name)
+            tasks = await self.docker("tasks", filters={"service": self.service_name})
+        except APIError as error:
+            if error.response is not None and error.response.status_code == 404:
+                return 0
+            self.log.warning("%s: %s", self.service_name, error.explanation)
+            return None
+        except (DockerException, RequestException) as error:
+            self.log.warning("%s: the engine does not answer: %s", self.service_name, type(error).__name__)
+            return None
+        if not tasks or any(task["DesiredState"] in ("ready", "running") for task in tasks):
+            return None
+        last = max(tasks, key=lambda task: task["CreatedAt"])["Status"]
+        return int(last.get("ContainerStatus", {}).get("ExitCode") or 0)
 
     async def get_ip_and_port(self) -> tuple[str, int]:
         """The service's own address, which stays when its task moves to another worker."""
