@@ -20,7 +20,8 @@ def layers(spec: dict[str, Any], manifest: dict[str, Any], folder: Path) -> tupl
     """Both layers as tars, and the entries of the whole root."""
     epoch, modules = int(manifest["source_date_epoch"]), Path(spec["modules"])
     packages, own = folder / "packages.tar", folder / "modules.tar"
-    join = tree.Join(epoch, rules.place_in_container, rules.wanted_early)
+    # Nobody becomes root in there.
+    join = tree.Join(epoch, rules.place_in_container, rules.wanted_early, set_id=False)
     with packages.open("wb") as stream:
         join.write([Path(spec["packages"]), *map(Path, spec["envs"])], stream)
     current = {path: join.kept[path][1].encode() for path in rules.ACCOUNTS}
