@@ -206,7 +206,7 @@ def test_paths_in_documents_exist() -> None:
 
 def test_commands_in_documents_exist() -> None:
     """Every `hubsmith VERB` is a verb of the command line, here or in the appliance."""
-    verbs = {*VERBS, "apply", "status"}
+    verbs = {*VERBS, "apply", "servers", "status"}
     unknown = []
     for name, text in documents().items():
         code = "\n".join(
