@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import pytest
 
 Host = Any
 MIB = 1024**2
 #: A unit for one command. What it may not do is no failure of the machine: an exit code of 1 is a success here.
 TRANSIENT = "systemd-run --quiet --collect --pipe --wait -p SuccessExitStatus=1"
+
+
+def test_hub_is_on_the_loopback_only(host: Host) -> None:
+    if json.loads(host.file("/run/hubsmith/spawner-local.json").content_string)["kind"] != "local":
+        pytest.skip("servers are elsewhere, and the hub with them")
+    listening = host.check_output("ss --no-header --listening --numeric --tcp 'sport = :881'").splitlines()
+    assert [line.split()[3] for line in listening] == ["127.0.0.1:881"]
 
 
 def test_servers_leave_memory_for_the_machine(host: Host) -> None:

@@ -83,4 +83,4 @@ class Workshop:
 
     def wait(self, what: str, check: Callable[[], object], timeout: float = 300) -> None:
         """Until that is so."""
-        wait_until(what, check, scaled(timeout), interval=2)
+        wait_until(what, check, timeout=timeout, interval=2)

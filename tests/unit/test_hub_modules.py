@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from hubsmith.definition import define
 from hubsmith.guest.apply import apply
 from hubsmith.guest.layout import Layout
+from hubsmith.settings.keys import new_private_key, pin_of
 
-MODULES = Path(__file__).parents[2] / "modules"
-TOPICS = ("jupyterhub", "letsencrypt", "nginx", "notebook", "spawner-local")
+ROOT = Path(__file__).parents[2]
+MODULES = ROOT / "modules"
 MIB = 1024**2
 HASH = "$6$abcdefgh$" + "a" * 86
 SETTINGS = f"""
@@ -40,15 +42,40 @@ password_hash = "{HASH}"
 """
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    """A machine of files with our modules, without hooks."""
-    layout = Layout(tmp_path / "root")
+KEY = new_private_key()
+CLUSTER = f"""
+[cluster]
+network = "10.77.0.0/24"
+secret = "{"s" * 40}"
+"""
+MANAGER = f"""
+{SETTINGS.replace("memory =", 'kind = "swarm"' + chr(10) + "memory =")}
+{CLUSTER}
+key = '''{KEY}'''
+[metrics]
+allow = ["192.0.2.1", "198.51.100.0/24"]
+"""
+WORKER = f"""
+{CLUSTER}
+manager = "10.77.0.10"
+pin = "{pin_of(KEY)}"
+"""
+
+
+def machine(root: Path, image: str) -> Layout:
+    """A machine of files with the modules of an image, without hooks."""
+    layout = Layout(root)
     for folder in (layout.settings.parent, layout.modules, layout.hooks, layout.checks):
         folder.mkdir(parents=True)
-    for topic in TOPICS:
-        (layout.modules / topic).symlink_to(MODULES / topic)
+    for topic in define(ROOT, image).modules:
+        (layout.modules / topic).symlink_to(ROOT / "modules" / topic)
     return layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A master."""
+    return machine(tmp_path / "root", "master")
 
 
 def rendered(layout: Layout, settings: str = SETTINGS) -> Layout:
@@ -56,6 +83,34 @@ def rendered(layout: Layout, settings: str = SETTINGS) -> Layout:
     result = apply(layout)
     assert result.state == "good", result.reasons
     return layout
+
+
+@pytest.mark.parametrize(
+    ("image", "settings"), [("master", SETTINGS), ("master", MANAGER), ("swarm-worker", WORKER)],
+    ids=["local", "manager", "worker"],
+)  # fmt: skip
+def test_every_template_renders_with_good_settings_and_with_none(tmp_path: Path, image: str, settings: str) -> None:
+    layout = machine(tmp_path / "root", image)
+    found = rendered(layout, settings)
+    rules = "".join(file.read_text() for file in (found.run / "nftables").iterdir())
+    opened = set(re.findall(r"ip saddr (\S+) tcp dport (\d+) accept", rules))
+    peers = {"2049", "2377", "2378", "7946"} if image == "master" else {"7946"}
+    wanted = {("10.77.0.0/24", port) for port in peers} if "[cluster]" in settings else set()
+    wanted |= {(one, "9100") for one in ("192.0.2.1/32", "198.51.100.0/24")} if "[metrics]" in settings else set()
+    assert opened == wanted
+    layout.settings.write_text("nonsense = 1\n")
+    assert apply(layout).state == "refused"
+    rules = "".join(file.read_text() for file in (found.run / "nftables").iterdir())
+    assert "saddr" not in rules
+
+
+def test_prometheus_gets_in_with_the_hubs_token(layout: Layout) -> None:
+    site = rendered(layout, MANAGER).run / "nginx/hub.d/metrics.conf"
+    assert re.findall(r"(?:allow|deny) ([^;]+);", site.read_text()) == ["192.0.2.1/32", "198.51.100.0/24", "all"]
+    assert load(layout, "/run/hubsmith/jupyterhub.json")["metrics_token"] in site.read_text()
+    assert stat.S_IMODE(site.stat().st_mode) == 0o600
+    rendered(layout)
+    assert site.read_text() == ""
 
 
 def load(layout: Layout, path: str) -> Any:
@@ -108,7 +163,8 @@ def test_refused_settings_leave_only_the_status_page(layout: Layout) -> None:
     assert "proxy.conf" not in site
     assert "return 503;" in site
     left = {str(file.relative_to(layout.run)) for file in layout.run.rglob("*") if file.is_file()}
-    assert left <= {"apply.json", "apply.lock", "nginx/site.conf"}
+    firewall = {"nftables/metrics.nft", "nftables/ports.nft"}
+    assert left <= {"apply.json", "apply.lock", "nginx/site.conf"} | firewall
 
 
 def test_a_change_of_one_table_touches_only_its_readers(layout: Layout) -> None:

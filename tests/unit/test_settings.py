@@ -15,7 +15,7 @@ from hubsmith.errors import HubsmithError
 from hubsmith.settings.lines import key_lines, nearest_line
 from hubsmith.settings.load import load
 from hubsmith.settings.passwords import hash_password
-from hubsmith.settings.reference import reference
+from hubsmith.settings.reference import reference, tables
 from hubsmith.settings.rules import RULES
 from hubsmith.settings.scalars import format_duration, format_size, parse_duration, parse_size
 from hubsmith.settings.schema import Settings
@@ -57,8 +57,7 @@ def test_settings_cannot_be_changed_and_secrets_are_not_in_their_text() -> None:
 
 
 def test_every_field_has_a_description_and_an_example_that_is_good() -> None:
-    for name, table in Settings.model_fields.items():
-        model = type(table.get_default()) if name != "users" else Settings.model_fields["users"].annotation.__args__[0]
+    for name, model in tables():
         for key, field in model.model_fields.items():
             assert field.description, f"{name}.{key}"
             assert field.examples, f"{name}.{key}"

@@ -19,7 +19,7 @@ VERBS = {
     "lock": "solve an image's packages and write its lock",
     "fetch": "bring locked artifacts into the cache and the Nix store",
     "plan": "print an image's manifest",
-    "build": "build an image",
+    "build": "build images",
     "diff": "compare two manifests or two built images",
     "archive": "pack all inputs of an image into one file",
     "test": "prove a built image in virtual machines and write its report",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -71,7 +71,9 @@ def _type(field: FieldInfo) -> str:
         return "one of " + ", ".join(f"`{json.dumps(choice)}`" for choice in get_args(annotation))
     name = next(iter([*own, *_labels(annotation)]), None)
     if get_origin(annotation) is tuple:
-        return f"list of {name or 'strings'}s"
+        return f"list of {name}s" if name else "list of tables, below"
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     return name or SCALARS[annotation]
 
 
@@ -83,6 +85,9 @@ def _written(value: Any, kind: str) -> str:
         value = format_duration(value)
     elif isinstance(value, tuple):
         value = list(value)
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        tables = ("{" + ", ".join(f"{key} = {json.dumps(one)}" for key, one in row.items()) + "}" for row in value)
+        return f"[{', '.join(tables)}]"
     if isinstance(value, str) and "\n" in value:
         return f'"""{value.partition(chr(10))[0]}…"""'
     return json.dumps(value, ensure_ascii=False)
@@ -103,19 +108,22 @@ def _row(name: str, field: FieldInfo) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _tables() -> Iterator[tuple[str, type[BaseModel]]]:
-    for name, field in Settings.model_fields.items():
+def tables(model: type[BaseModel] = Settings, above: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every table of the settings, as it is headed in TOML, and its model; a table comes before those inside it."""
+    for name, field in model.model_fields.items():
         annotation: Any = field.annotation
-        if get_origin(annotation) is tuple:
-            yield f"[[{name}]]", get_args(annotation)[0]
-        else:
-            yield f"[{name}]", annotation
+        many = get_origin(annotation) is tuple
+        inner = get_args(annotation)[0] if many else annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            path = f"{above}{name}"
+            yield f"[[{path}]]" if many else f"[{path}]", inner
+            yield from tables(inner, f"{path}.")
 
 
 def reference() -> str:
     """The whole page as Markdown."""
     parts = [HEAD]
-    for title, model in _tables():
+    for title, model in tables():
         rows = "\n".join(_row(name, field) for name, field in model.model_fields.items())
         head = "| key | type | default | example | |\n|---|---|---|---|---|"
         parts.append(f"## `{title}`\n\n{model.__doc__}\n\n{head}\n{rows}\n")

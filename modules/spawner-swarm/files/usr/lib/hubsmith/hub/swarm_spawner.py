@@ -12,7 +12,7 @@ from docker.types import RestartPolicy
 from dockerspawner import SwarmSpawner
 from requests import RequestException
 from told import Told
-from traitlets import Dict, Float, Integer, List, Set, Unicode, default
+from traitlets import Bool, Dict, Float, Integer, List, Set, Unicode, default
 from usage import home_usage
 
 #: The image that workers bring, and how it is started.
@@ -45,6 +45,7 @@ class HomeSwarmSpawner(SwarmSpawner):
     """A service with one task for each user, on a network that only it and the hub are on."""
 
     admins = Set(Unicode(), help="Users who may write to the shared folder.").tag(config=True)
+    shared = Bool(help="Whether there is a shared folder.").tag(config=True)
     memory = Integer(help="Bytes of memory, reserved and at most.").tag(config=True)
     cpu = Float(help="Processors, reserved and at most.").tag(config=True)
     own_image = Unicode(help="Instead of the image that the workers bring.").tag(config=True)
@@ -105,11 +106,10 @@ class HomeSwarmSpawner(SwarmSpawner):
         self._choose()
         self.user_options.pop("image", None)
         await self._network()
-        admin = self.user.name in self.admins
         self.volumes = {f"{HOMES}/{self.user.name}": "/home/jovyan"}
-        self.read_only_volumes = {} if admin else {f"{HOMES}/shared": "/home/shared"}
-        if admin:
-            self.volumes[f"{HOMES}/shared"] = "/home/shared"
+        if self.shared:
+            mode = "rw" if self.user.name in self.admins else "ro"
+            self.volumes[f"{HOMES}/shared"] = {"bind": "/home/shared", "mode": mode}
         self.extra_container_spec = {
             "user": "1000:100", "init": True, "cap_drop": ["ALL"], "hostname": "notebook",
             "labels": {LABEL: self.user.name},

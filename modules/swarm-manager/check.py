@@ -1,0 +1,50 @@
+"""What holds on every machine that can be the manager of a Swarm."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+import pytest
+
+Host = Any
+
+
+@pytest.fixture
+def settings(host: Host) -> dict[str, Any]:
+    """The settings of a machine that is one."""
+    if not host.service("hubsmith-join").is_running:
+        pytest.skip("spawner.kind is not swarm")
+    return tomllib.loads(host.file("/etc/hubsmith/settings.toml").content_string)
+
+
+def test_it_leads_and_runs_servers_only_when_it_may(host: Host, settings: dict[str, Any]) -> None:
+    node = json.loads(host.check_output("docker node inspect self"))[0]
+    assert node["ManagerStatus"]["Leader"]
+    assert node["Spec"]["Availability"] == ("active" if settings["spawner"].get("on_master") else "drain")
+
+
+def test_workers_ask_at_the_private_address_only(host: Host) -> None:
+    if not host.service("hubsmith-join").is_running:
+        pytest.skip("spawner.kind is not swarm")
+    address = json.loads(host.check_output("docker info --format '{{json .Swarm}}'"))["NodeAddr"]
+    for port in (2377, 2378):
+        listening = host.check_output(f"ss --no-header --listening --numeric --tcp 'sport = :{port}'").splitlines()
+        assert [line.split()[3] for line in listening] == [f"{address}:{port}"]
+
+
+def test_the_hub_is_at_its_place_and_on_no_port_of_the_machine(host: Host, settings: dict[str, Any]) -> None:
+    assert host.run("ss --no-header --listening --numeric --tcp 'sport = :881'").stdout == ""
+    inside = "nsenter --net=/run/hubsmith/place"
+    assert ":881" in host.check_output(f"{inside} ss --no-header --listening --numeric --tcp")
+    # The place is on the users' networks and reaches nothing else.
+    assert host.run(f"{inside} curl --silent --max-time 3 http://1.1.1.1/").rc in (7, 28)
+
+
+def test_secrets_of_the_cluster_are_roots_alone(host: Host, settings: dict[str, Any]) -> None:
+    file = host.file("/run/hubsmith/join.json")
+    assert (file.user, file.mode) == ("root", 0o600)
+    seen = host.check_output("ps -e -ww -o args=") + host.check_output("journalctl --boot --no-pager --output=verbose")
+    assert settings["cluster"]["secret"] not in seen
+    assert host.check_output("docker swarm join-token --quiet worker") not in seen

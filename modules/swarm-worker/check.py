@@ -1,0 +1,39 @@
+"""What holds on every worker of a Swarm."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+Host = Any
+
+
+def test_it_is_a_worker_of_the_swarm(host: Host) -> None:
+    swarm = json.loads(host.check_output("docker info --format '{{json .Swarm}}'"))
+    assert (swarm["LocalNodeState"], swarm["ControlAvailable"]) == ("active", False)
+
+
+def test_it_has_the_homes_and_cannot_read_them(host: Host) -> None:
+    mount = host.mount_point("/var/lib/homes")
+    assert mount.filesystem == "nfs4"
+    assert {"vers=4.2", "hard", "nosuid", "nodev"} <= set(mount.options)
+    # root is nobody there: only a container with the owner's uid gets in.
+    for home in host.check_output("ls /var/lib/homes").split():
+        if home != "shared":
+            assert host.run("ls %s", f"/var/lib/homes/{home}").rc != 0
+
+
+def test_it_has_the_container_images_that_it_brought(host: Host) -> None:
+    brought = json.loads(host.file("/usr/lib/hubsmith/manifest.json").content_string)["containers"]
+    there = host.check_output("docker image ls --format '{{.Repository}}:{{.Tag}}'").splitlines()
+    assert {f"hubsmith/{name}:bundled" for name in brought} <= set(there)
+
+
+def test_secrets_are_roots_alone(host: Host) -> None:
+    file = host.file("/run/hubsmith/worker.json")
+    assert (file.user, file.mode) == ("root", 0o600)
+    secret = tomllib.loads(host.file("/etc/hubsmith/settings.toml").content_string)["cluster"]["secret"]
+    seen = host.check_output("ps -e -ww -o args=") + host.check_output("journalctl --boot --no-pager --output=verbose")
+    assert secret not in seen
+    assert "SWMTKN-" not in seen
