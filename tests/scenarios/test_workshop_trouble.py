@@ -43,18 +43,13 @@ def person(workshop: Workshop) -> Iterator[HubClient]:
     workshop.wait("the server to end", lambda: "student1" not in workshop.places())
 
 
-def answers(person: HubClient) -> bool:
-    """Whether the server does."""
-    return person.request("GET", f"/user/{person.name}/api/status", timeout=20).status_code == 200
-
-
 def test_a_lost_worker_s_servers_come_back_on_another_with_their_homes(workshop: Workshop, person: HubClient) -> None:
     person.save("before.txt", "saved")
     lost = workshop.places()["student1"]
     with workshop.machine(lost) as worker:
         worker.crash()
     workshop.wait("the server elsewhere", lambda: workshop.places().get("student1") not in (None, lost), ELSEWHERE)
-    workshop.wait("it to answer", lambda: answers(person), ELSEWHERE)
+    workshop.wait("it to answer", lambda: workshop.answers(person), ELSEWHERE)
     assert person.read("before.txt") == "saved"
     hubsmith("up", workshop.fleet.file)
     workshop.wait("the worker's return", lambda: workshop.nodes()[lost] == "Ready", ELSEWHERE)
@@ -68,7 +63,7 @@ def test_the_master_is_cut_off_and_returns(workshop: Workshop, person: HubClient
         master.crash()
     hubsmith("up", workshop.fleet.file)
     back = workshop.person("student1")
-    workshop.wait("the server to answer", lambda: answers(back), ELSEWHERE)
+    workshop.wait("the server to answer", lambda: workshop.answers(back), ELSEWHERE)
     kept = next(one for one in back.kernels() if one.id == number)
     with kept:
         assert kept.execute("x") == "42"
@@ -118,7 +113,7 @@ def test_more_workers_and_fewer(workshop: Workshop, person: HubClient) -> None:
     hubsmith("scale", file, "worker=1")
     workshop.wait("the others to be missed", lambda: workshop.nodes().get("worker-3") != "Ready", ELSEWHERE)
     workshop.wait("the server on the first", lambda: workshop.places().get("student1") == "worker-1", ELSEWHERE)
-    workshop.wait("it to answer", lambda: answers(person), ELSEWHERE)
+    workshop.wait("it to answer", lambda: workshop.answers(person), ELSEWHERE)
     hubsmith("scale", file, "worker=2")
     workshop.wait("the second", lambda: workshop.nodes().get("worker-2") == "Ready", ELSEWHERE)
 
@@ -140,7 +135,7 @@ def test_a_new_master_goes_on_with_the_volume(workshop: Workshop, person: HubCli
     assert "A new master" in back.request("GET", "/hub/home").text
     api = back.request("GET", "/hub/api/user", headers={"Authorization": f"token {token}"})
     assert api.json()["name"] == "student1"
-    workshop.wait("the server to answer", lambda: answers(back), ELSEWHERE)
+    workshop.wait("the server to answer", lambda: workshop.answers(back), ELSEWHERE)
     assert back.read("kept.txt") == "saved"
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hub_client import HubClient
+from requests import RequestException
 
 from hubsmith.deploy.fleet import Fleet
 from hubsmith.deploy.qemu import LAN
@@ -58,10 +59,18 @@ class Workshop:
             return HubClient(master.url, name, timeout=scaled(120)).login(password)
 
     def at_work(self, name: str) -> HubClient:
-        """Somebody whose server runs."""
+        """Somebody whose server runs; it is started when it does not."""
         client = self.person(name)
         client.spawn(scaled(SPAWN))
         return client
+
+    def answers(self, client: HubClient) -> bool:
+        """Whether somebody's server lets its owner in."""
+        try:
+            page = client.request("GET", f"/user/{client.name}/lab", timeout=scaled(60))
+        except RequestException:
+            return False
+        return page.status_code == 200 and page.url.startswith(f"{client.base}/user/{client.name}/lab")
 
     def nodes(self) -> dict[str, str]:
         """What Swarm says of each machine: `Ready`, `Down`, …"""

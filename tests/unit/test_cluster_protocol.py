@@ -21,27 +21,28 @@ from hubsmith.settings.keys import new_private_key, pin_of
 FILE = Path(__file__).parents[2] / "modules/cluster/files/usr/lib/hubsmith/cluster/protocol.py"
 protocol = SimpleNamespace(**runpy.run_path(str(FILE)))
 SECRET = "s" * 43
+WISH = protocol.Wish("join", "worker-1", "n0de")
 
 
 class Manager:
     """A server that gives out a token."""
 
     def __init__(self) -> None:
-        self.key, self.said, self.came = new_private_key(), list[str](), list[str]()
+        self.key, self.said, self.came = new_private_key(), list[str](), list[Any]()
         self.server: Any = protocol.Server(("127.0.0.1", 0), SECRET, self.key, self.answer, self.said.append)
         self.port = int(self.server.server_address[1])
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()
 
-    def answer(self, name: str, address: str) -> dict[str, str]:
-        if name == "unready":
+    def answer(self, wish: Any) -> dict[str, str]:
+        if wish.name == "unready":
             raise protocol.Refused("the swarm is not there yet")
-        self.came.append(f"{name} at {address}")
+        self.came.append(wish)
         return {"token": "SWMTKN"}
 
-    def join(self, **other: Any) -> dict[str, Any]:
-        asked = {"pinned": pin_of(self.key), "secret": SECRET, "name": "worker-1", "timeout": 5, **other}
-        told: dict[str, Any] = protocol.join("127.0.0.1", self.port, **asked)
+    def join(self, wish: Any = WISH, **other: Any) -> dict[str, Any]:
+        asked = {"pinned": pin_of(self.key), "secret": SECRET, "timeout": 5, **other}
+        told: dict[str, Any] = protocol.ask("127.0.0.1", self.port, wish, **asked)
         return told
 
     def raw(self) -> http.client.HTTPSConnection:
@@ -75,8 +76,7 @@ NOTHING = (403, {"why": "not let in"})
 
 def test_who_has_the_secret_is_let_in(manager: Manager) -> None:
     assert manager.join() == {"token": "SWMTKN"}
-    assert manager.came == ["worker-1 at 127.0.0.1"]
-    assert manager.said == ["127.0.0.1: worker-1: let in"]
+    assert manager.came == [WISH]
 
 
 def test_a_wrong_secret_gets_nothing(manager: Manager) -> None:
@@ -96,23 +96,24 @@ def test_a_manager_with_another_key_learns_nothing(manager: Manager) -> None:
 def test_what_was_recorded_is_of_no_use_again(manager: Manager) -> None:
     connection = manager.raw()
     challenge = manager.challenge(connection)
-    sent = {"challenge": challenge, "name": "worker-1", "proof": protocol.proof(SECRET, challenge, "worker-1")}
+    sent = {**WISH._asdict(), "challenge": challenge, "proof": protocol.proof(SECRET, challenge, WISH)}
     assert manager.send(connection, sent) == (200, {"token": "SWMTKN"})
     assert manager.send(manager.raw(), sent) == NOTHING
 
 
-def test_a_proof_is_for_one_name(manager: Manager) -> None:
+@pytest.mark.parametrize("changed", [{"name": "worker-2"}, {"what": "leave"}, {"node": "0ther"}])
+def test_a_proof_is_for_one_wish(manager: Manager, changed: dict[str, str]) -> None:
     connection = manager.raw()
     challenge = manager.challenge(connection)
-    made = protocol.proof(SECRET, challenge, "worker-1")
-    assert manager.send(connection, {"challenge": challenge, "name": "worker-2", "proof": made}) == NOTHING
+    sent = {**WISH._asdict(), "challenge": challenge, "proof": protocol.proof(SECRET, challenge, WISH)}
+    assert manager.send(connection, sent | changed) == NOTHING
     # A wrong proof has used the challenge up: there is one guess for each.
-    assert manager.send(manager.raw(), {"challenge": challenge, "name": "worker-1", "proof": made}) == NOTHING
+    assert manager.send(manager.raw(), sent) == NOTHING
 
 
 def test_a_challenge_of_the_clients_own_is_none(manager: Manager) -> None:
-    made = protocol.proof(SECRET, "mine", "worker-1")
-    assert manager.send(manager.raw(), {"challenge": "mine", "name": "worker-1", "proof": made}) == NOTHING
+    made = protocol.proof(SECRET, "mine", WISH)
+    assert manager.send(manager.raw(), {**WISH._asdict(), "challenge": "mine", "proof": made}) == NOTHING
 
 
 def test_a_challenge_grows_old() -> None:
@@ -135,7 +136,17 @@ def test_whoever_asks_for_many_challenges_fills_no_memory() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b'"text"', b"{}", b'{"challenge": 1}', b"\xff\xfe", b"x" * 4097],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"challenge": 1}',
+        json.dumps({**WISH._asdict(), "challenge": "x", "proof": "ß"}).encode(),
+        b"\xff\xfe",
+        b"x" * 4097,
+    ],
     ids=lambda content: repr(content[:8]),
 )
 def test_what_is_no_proof_gets_nothing(manager: Manager, content: bytes) -> None:
@@ -145,7 +156,7 @@ def test_what_is_no_proof_gets_nothing(manager: Manager, content: bytes) -> None
 
 def test_a_manager_that_is_not_ready_says_so(manager: Manager) -> None:
     with pytest.raises(protocol.NotLetIn, match="the swarm is not there yet"):
-        manager.join(name="unready")
+        manager.join(WISH._replace(name="unready"))
 
 
 def test_strangers_who_say_nothing_keep_nobody_waiting(manager: Manager) -> None:

@@ -80,7 +80,7 @@ def test_a_new_machine_goes_on_with_the_volume_of_the_old_one(testbed: Testbed, 
     headers = {"Authorization": f"token {token}"}
     assert alice.request("GET", "/hub/api/user", headers=headers).json()["name"] == "alice"
     # The operator's home is of this machine, and SSH finds the keys in it.
-    assert new.succeed("findmnt --noheadings --output TARGET --target ~debian", root=False).strip() == "/home/debian"
+    assert new.succeed("findmnt --noheadings --output TARGET --target ~", root=False).strip() == "/var"
 
 
 @pytest.mark.allow("10-data|refused", "that is what is tested")

@@ -82,7 +82,7 @@ def assert_is_what_it_was_told(machine: Machine, source: Source, text: str) -> l
     result = json.loads(machine.succeed("cat /run/cloud-init/result.json"))["v1"]
     assert result["datasource"].startswith(NAMES[source])
     assert machine.succeed("hostname").strip() == f"from-{source}"
-    keys = machine.succeed("cat /home/debian/.ssh/authorized_keys")
+    keys = machine.succeed("cat ~debian/.ssh/authorized_keys")
     assert machine.key.with_suffix(".pub").read_text().split()[1] in keys
     assert machine.succeed("stat -c %a:%U /etc/hubsmith/settings.toml").strip() == "600:root"
     assert machine.succeed("cat /etc/hubsmith/settings.toml") == text

@@ -43,16 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :returns: the exit code (see ``docs/operators/exit-codes.md``).
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="hubsmith", description="Immutable JupyterHub appliance images.")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log every command that is run")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    wanted = next((word for word in words if not word.startswith("-")), None)
-    for name, help_line in VERBS.items():
-        sub = verbs.add_parser(name, help=help_line, description=help_line[0].upper() + help_line[1:] + ".")
-        if name == wanted:
-            _module(name).configure(sub)
-    args = parser.parse_args(words)
+    args = parse(list(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("urllib3", "asyncio", "qemu"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -64,6 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hubsmith {args.verb}: interrupted; run it again to go on", file=sys.stderr)
         return 130
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The arguments of a command line; ends the program when they are wrong."""
+    parser = argparse.ArgumentParser(prog="hubsmith", description="Immutable JupyterHub appliance images.")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every command that is run")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    for name, help_line in VERBS.items():
+        sub = verbs.add_parser(name, help=help_line, description=help_line[0].upper() + help_line[1:] + ".")
+        if name == wanted:
+            _module(name).configure(sub)
+    return parser.parse_args(words)
 
 
 def _module(verb: str) -> ModuleType:

@@ -1,4 +1,7 @@
-"""What settings of `hosts/*.toml` leave open until a deployment is made: `${address.master}`, `${secret.cluster}`."""
+"""What settings of `hosts/*.toml` leave open until a deployment is made.
+
+`${address.master}`, `${secret.cluster}`, `${key.cluster}` and `${pin.cluster}`.
+"""
 
 from __future__ import annotations
 

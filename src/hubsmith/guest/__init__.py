@@ -48,5 +48,5 @@ Units of the hub say ``PartOf=hubsmith-hub.target`` and ``WantedBy=hubsmith-hub.
     once everything is ready).
 ``<item>`` (executable)
     prints ``{"state": "ready|starting|degraded|failed", "why": "..."}``. Run after each apply, when a unit
-    changes, and else every 60 s, for at most 10 s. The sentence is public: no secrets, no user names.
+    changes, and else every 60 s, for at most 30 s. The sentence is public: no secrets, no user names.
 """

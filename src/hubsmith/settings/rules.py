@@ -157,6 +157,13 @@ def a_swarm_needs_a_cluster(spawner: Spawner, cluster: Cluster) -> Iterator[Find
 
 
 @rule("spawner")
+def the_master_has_no_bundled_image(spawner: Spawner) -> Iterator[Finding]:
+    bundled = [profile.name for profile in spawner.profiles if profile.image is None] or not spawner.profiles
+    if spawner.on_master and spawner.image is None and bundled:
+        yield "spawner.on_master", "needs `spawner.image`: the image that workers bring is not on the master"
+
+
+@rule("spawner")
 def profiles_differ(spawner: Spawner) -> Iterator[Finding]:
     names = [profile.name for profile in spawner.profiles]
     for index, name in enumerate(names):

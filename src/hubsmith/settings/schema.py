@@ -206,7 +206,7 @@ class Spawner(Table):
     )
     on_master: Bool = Field(
         default=False,
-        description="For `swarm`: let servers run on the master, too.",
+        description="For `swarm`: let servers run on the master, too. It needs an `image`: only workers bring one.",
         examples=[True],
     )
     profiles: tuple[Profile, ...] = Field(
@@ -221,8 +221,8 @@ class Cluster(Table):
 
     network: PrivateNetwork | None = Field(
         default=None,
-        description="The network that all machines of the deployment are on. Ports that they need among themselves are "
-        "open to it and to nobody else.",
+        description="The network that all machines of the deployment are on, and no others: whoever is on it reaches "
+        "the homes. Ports that they need among themselves are open to it and to nobody else.",
         examples=["10.77.0.0/24"],
     )
     manager: Address | None = Field(

@@ -18,6 +18,7 @@ if rendered["kind"] == "swarm":
     c.JupyterHub.hub_connect_url = "http://127.0.0.1:881"
     c.HomeSwarmSpawner.hub_connect_url = "http://hub:881"
     c.HomeSwarmSpawner.admins = set(rendered["admins"])
+    c.HomeSwarmSpawner.on_master = rendered["on_master"]
     c.HomeSwarmSpawner.shared = rendered["shared"]
     c.HomeSwarmSpawner.memory = rendered["memory"]
     c.HomeSwarmSpawner.cpu = rendered["cpu"]

@@ -1,8 +1,9 @@
 """How a machine proves that it belongs to a deployment, over TLS to a server whose key it knows.
 
 The manager has a private key, the others its pin; all have the deployment's secret. A client fetches a challenge, which
-is good for one proof within a minute, and answers with a MAC of it and of its own name. The secret itself is never
-sent. What is recorded of one conversation is of no use in another one.
+is good for one proof within a minute, and answers with a MAC of it and of what it says of itself: what it wants (`join`
+or `leave`), its name, and the node of the Swarm that it is already. The secret itself is never sent. What is recorded
+of one conversation is of no use in another one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,6 +32,8 @@ from hubsmith.settings.keys import load_private_key, pin
 PORT = 2378
 #: Seconds that a challenge is good for, how many may be open, and how long one client may take for a message.
 GOOD_FOR, OPEN, PATIENCE = 60, 256, 10
+#: Seconds for the manager's answer to a proof: it asks its engine, for one client after the other.
+ANSWER = 60
 #: Clients that are served at once; bytes of a request.
 AT_ONCE, LONGEST = 32, 4096
 
@@ -43,9 +46,22 @@ class Refused(Exception):
     """Raised by what answers: the proof is right, and there is a reason why nothing is given out (it may be told)."""
 
 
-def proof(secret: str, challenge: str, name: str) -> str:
+class Wish(NamedTuple):
+    """What a machine of the deployment wants.
+
+    :ivar what: `join` or `leave`.
+    :ivar name: of the machine.
+    :ivar node: its ID in the Swarm; empty when it is in none.
+    """
+
+    what: str
+    name: str
+    node: str
+
+
+def proof(secret: str, challenge: str, wish: Wish) -> str:
     """What only somebody with the secret can answer to a challenge."""
-    message = json.dumps(["hubsmith-join-1", challenge, name]).encode()
+    message = json.dumps(["hubsmith-join-2", challenge, wish.what, wish.name, wish.node]).encode()
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
@@ -76,7 +92,8 @@ class Server(ThreadingHTTPServer):
 
     :param address: where it listens.
     :param key: the manager's private key (PEM).
-    :param answer: gets a client's name and address, and returns what it is given; may raise :class:`Refused`.
+    :param answer: gets a client's wish and returns what it is given, for one client at a time; may raise
+        :class:`Refused`.
     :param say: gets a line for the journal.
     """
 
@@ -85,12 +102,13 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, address: tuple[str, int], secret: str, key: str, answer: Callable[[str, str], dict[str, Any]],
+        self, address: tuple[str, int], secret: str, key: str, answer: Callable[[Wish], dict[str, Any]],
         say: Callable[[str], None],
     ) -> None:  # fmt: skip
         super().__init__(address, _Handler)
         self.secret, self.answer, self.say = secret, answer, say
         self.challenges = Challenges()
+        self.turn = threading.Lock()
         self._tls, self._slots = _server_context(key), threading.BoundedSemaphore(AT_ONCE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -146,38 +164,41 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         # One answer for all that is wrong: whoever does not belong here learns nothing.
-        if not (name := self._proven()):
+        if (wish := self._proven()) is None:
             self.server.say(f"{self.client_address[0]}: refused")
             self._send(403, {"why": "not let in"})
             return
         try:
-            answer = self.server.answer(name, self.client_address[0])
+            with self.server.turn:
+                answer = self.server.answer(wish)
         except Refused as error:
-            self.server.say(f"{self.client_address[0]}: {name}: {error}")
+            self.server.say(f"{self.client_address[0]}: {wish.name}: {wish.what}: {error}")
             self._send(503, {"why": str(error)})
         else:
-            self.server.say(f"{self.client_address[0]}: {name}: let in")
             self._send(200, answer)
 
-    def _proven(self) -> str:
-        """The name of a client whose proof is right; empty for any other."""
+    def _proven(self) -> Wish | None:
+        """The wish of a client whose proof is right; none of any other."""
         length = self.headers.get("Content-Length", "")
         self.close_connection = True
         if not length.isdecimal():
-            return ""
+            return None
         # A little more is read than is good for anything: what is left unread would take the answer away with it.
         body = self.rfile.read(min(int(length), 4 * LONGEST))
         if self.path != "/join" or len(body) > LONGEST:
-            return ""
+            return None
         try:
             sent = json.loads(body)
-            challenge, name, given = (str(sent[key]) for key in ("challenge", "name", "proof"))
+            wish = Wish(str(sent["what"]), str(sent["name"]), str(sent["node"]))
+            challenge, given = str(sent["challenge"]), str(sent["proof"])
         except (ValueError, KeyError, TypeError):
-            return ""
+            return None
         # The challenge is used up first, also by a wrong proof.
         if not self.server.challenges.use(challenge):
-            return ""
-        return name if hmac.compare_digest(proof(self.server.secret, challenge, name), given) else ""
+            return None
+        return (
+            wish if hmac.compare_digest(proof(self.server.secret, challenge, wish).encode(), given.encode()) else None
+        )
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
@@ -191,12 +212,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing of the library's own: `say` has the lines that matter."""
 
 
-def join(address: str, port: int, *, pinned: str, secret: str, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
-    """Prove to a manager who one is.
+def ask(address: str, port: int, wish: Wish, *, pinned: str, secret: str, timeout: float = PATIENCE) -> dict[str, Any]:
+    """Prove to a manager who one is, and say what one wants.
 
     :param pinned: of the manager's key.
-    :param name: of this machine.
-    :param timeout: seconds for each message.
+    :param timeout: seconds for each message but the last.
     :returns: what it gives to those who belong to the deployment.
     :raises NotLetIn: it has another key, or it refuses.
     :raises OSError: it does not answer.
@@ -206,11 +226,14 @@ def join(address: str, port: int, *, pinned: str, secret: str, name: str, timeou
     # No name and no authority: the key itself is known, and is compared before anything is sent.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection(address, port, timeout=timeout, context=context)
+    # One connection, whose key was compared; never another one in silence.
+    connection.auto_open = 0
     try:
         connection.connect()
         _compare(connection.sock, pinned)
         challenge = _ask(connection, "GET", "/challenge", None)["challenge"]
-        sent = {"challenge": challenge, "name": name, "proof": proof(secret, challenge, name)}
+        sent = {**wish._asdict(), "challenge": challenge, "proof": proof(secret, challenge, wish)}
+        connection.sock.settimeout(ANSWER)
         return _ask(connection, "POST", "/join", sent)
     except http.client.HTTPException as error:
         raise NotLetIn(f"{address}: no answer that makes sense ({type(error).__name__})") from error

@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import html
+import json
+import secrets
+import time
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, DockerException
-from docker.types import RestartPolicy
+from docker.types import Mount, RestartPolicy
 from dockerspawner import SwarmSpawner
 from requests import RequestException
 from told import Told
 from traitlets import Bool, Dict, Float, Integer, List, Set, Unicode, default
 from usage import home_usage
 
-#: The image that workers bring, and how it is started.
-BUNDLED = "hubsmith/notebook:bundled"
+#: The image that workers bring, under the name that they give it (`modules/swarm-worker`), and how it is started.
+BUNDLED = "localhost:1/notebook:bundled"
 BUNDLED_COMMAND = ["/usr/lib/hubsmith/notebook/singleuser"]
 #: Where each node has the homes (the master: a bind mount of its own).
 HOMES = "/var/lib/homes"
-#: The container that is on every user's network, and what the hub is called there.
+#: Where a server has its person's.
+HOME = "/home/jovyan"
+#: What is known of the cluster (`modules/swarm-manager`).
+TOLD = Path("/run/hubsmith/swarm.json")
+#: The container that is on the network of every server, and what the hub is called there.
 PLACE, HUB = "hubsmith-place", "hub"
 LABEL = "hubsmith.user"
 #: Bytes that VXLAN puts around a frame.
 VXLAN = 50
 #: A server that ends in error is begun again so often within ten minutes; on a lost worker it always is.
 ATTEMPTS, WINDOW = 3, 600 * 10**9
+#: Seconds for which a place may be missing: that of the same person's server before may not be free yet.
+NO_PLACE = 30
+#: Processes and threads of one server.
+PIDS = 1024
+#: Engine calls at once: some take seconds, and others must not wait for them.
+CALLS = 8
 #: What Swarm does in some states of a task.
 DOING = {"preparing": "The worker gets the container image.", "starting": "The container starts."}
+
+EXECUTOR = ThreadPoolExecutor(CALLS)
 
 
 class NotStarted(Told):
@@ -51,7 +68,13 @@ class HomeSwarmSpawner(SwarmSpawner):
     own_image = Unicode(help="Instead of the image that the workers bring.").tag(config=True)
     profiles = List(Dict(), help="Kinds of servers to choose from.").tag(config=True)
     cull_kernels_after = Integer(help="Seconds.").tag(config=True)
+    on_master = Bool(help="Whether servers may run on the machine of the hub.").tag(config=True)
     said = Unicode(help="What the Swarm does with the server just now.")
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """The threads that call the engine, for all servers."""
+        return EXECUTOR
 
     @default("name_template")
     def _name_template(self) -> str:
@@ -87,8 +110,9 @@ class HomeSwarmSpawner(SwarmSpawner):
         return {"profile": number} if 0 <= number < len(self.profiles) else {}
 
     def _choose(self) -> None:
-        number = self.user_options.get("profile", 0)
-        chosen = self.profiles[number] if self.profiles and 0 <= number < len(self.profiles) else {}
+        number = self.user_options.get("profile", 0)  # by the API anything can come
+        known = isinstance(number, int) and 0 <= number < len(self.profiles)
+        chosen = self.profiles[number] if known else next(iter(self.profiles), {})
         self.mem_limit = self.mem_guarantee = chosen.get("memory") or self.memory
         self.cpu_limit = self.cpu_guarantee = chosen.get("cpu") or self.cpu
         self.image = chosen.get("image") or self.own_image or BUNDLED
@@ -105,37 +129,73 @@ class HomeSwarmSpawner(SwarmSpawner):
         self.said = ""
         self._choose()
         self.user_options.pop("image", None)
-        await self._network()
-        self.volumes = {f"{HOMES}/{self.user.name}": "/home/jovyan"}
+        await self._new_network()
+        self.volumes = {f"{HOMES}/{self.user.name}": HOME}
         if self.shared:
             mode = "rw" if self.user.name in self.admins else "ro"
             self.volumes[f"{HOMES}/shared"] = {"bind": "/home/shared", "mode": mode}
+        # Sockets and such of a running server: not in the home, which may be full.
+        self.environment = {**self.environment, "JUPYTER_RUNTIME_DIR": "/tmp/jupyter-runtime"}
+        labels = {LABEL: self.user.name}
+        self.extra_create_kwargs = {"labels": labels}
         self.extra_container_spec = {
-            "user": "1000:100", "init": True, "cap_drop": ["ALL"], "hostname": "notebook",
-            "labels": {LABEL: self.user.name},
+            "user": "1000:100", "init": True, "cap_drop": ["ALL"], "hostname": "notebook", "read_only": True,
+            "labels": labels,
         }  # fmt: skip
+        self.extra_placement_spec = {} if self.on_master else {"constraints": ["node.role==worker"]}
         self.extra_task_spec = {
             "restart_policy": RestartPolicy("on-failure", delay=2 * 10**9, max_attempts=ATTEMPTS, window=WINDOW)
         }
         return await super().start()
 
-    async def _network(self) -> None:
-        """The user's own network, with the hub on it."""
-        name = f"notebook-{self.user.id}"
-        found = await self.docker("networks", names=[f"^{name}$"])
-        if not found:
-            mtu = int(Path("/run/hubsmith/cluster-mtu").read_text()) - VXLAN
-            await self.docker(
-                "create_network", name, driver="overlay", attachable=True, labels={LABEL: self.user.name},
-                options={"com.docker.network.driver.mtu": str(mtu)},
-            )  # fmt: skip
-        place = await self.docker("inspect_container", PLACE)
-        if name not in place["NetworkSettings"]["Networks"]:
-            await self.docker("connect_container_to_network", PLACE, name, aliases=[HUB])
+    @property
+    def mounts(self) -> list[Mount]:
+        """The homes, and room in memory for what is not to be kept: a disk is everybody's."""
+        room = int(self.mem_limit) // 4
+        rooms = [Mount(path, None, "tmpfs", tmpfs_size=room) for path in ("/tmp", "/var/tmp", "/run")]
+        return [*super().mounts, *rooms]
+
+    def docker(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """A call of the engine."""
+        if method == "create_service":  # docker-py has no word for it
+            kwargs["task_template"]["Resources"]["Limits"]["Pids"] = PIDS
+        return super().docker(method, *args, **kwargs)
+
+    # The network
+
+    def get_state(self) -> dict[str, Any]:
+        """Also the network, for a hub that begins again."""
+        return {**super().get_state(), "network_name": self.network_name}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Know the server again."""
+        super().load_state(state)
+        self.network_name = state.get("network_name", "")
+
+    async def _new_network(self) -> None:
+        """A network of its own for each start, with the hub on it. A worker may not have forgotten the one before."""
+        await self._remove_networks()
+        name = f"notebook-{self.user.id}-{secrets.token_hex(4)}"
+        mtu = json.loads(TOLD.read_text())["mtu"] - VXLAN
+        await self.docker(
+            "create_network", name, driver="overlay", attachable=True, labels={LABEL: self.user.name},
+            options={"com.docker.network.driver.mtu": str(mtu)},
+        )  # fmt: skip
+        await self.docker("connect_container_to_network", PLACE, name, aliases=[HUB])
         self.network_name = name
+
+    async def _remove_networks(self) -> None:
+        """Let the hub leave this person's networks; one that is still in use is left for the next time."""
+        for network in await self.docker("networks", filters={"label": f"{LABEL}={self.user.name}"}):
+            for method, *words in (("disconnect_container_from_network", PLACE), ("remove_network",)):
+                try:
+                    await self.docker(method, *words, network["Id"])
+                except APIError as error:
+                    self.log.info("%s: %s", network["Name"], error.explanation)
 
     async def start_object(self) -> None:
         """Wait until the task runs; fail at once with the Swarm's words when it cannot."""
+        placed_by = time.monotonic() + NO_PLACE
         while True:
             tasks = await self.docker("tasks", filters={"service": self.service_name})
             newest = max(tasks, key=lambda task: task["CreatedAt"])
@@ -143,9 +203,10 @@ class HomeSwarmSpawner(SwarmSpawner):
             state, words = status["State"], status.get("Err", "")
             if state == "running":
                 return
-            if state in ("rejected", "failed", "orphaned", "remove") or (state == "pending" and words):
-                raise NotStarted(words or state)
-            self.said = DOING.get(state, "The server is being placed on a worker.")
+            no_place = state == "pending" and words and time.monotonic() > placed_by
+            if no_place or state in ("complete", "failed", "orphaned", "rejected", "remove", "shutdown"):
+                raise NotStarted(words or f"it is {state}")
+            self.said = words or DOING.get(state, "The server is being placed on a worker.")
             await asyncio.sleep(0.5)
 
     async def poll(self) -> int | None:
@@ -179,19 +240,11 @@ class HomeSwarmSpawner(SwarmSpawner):
         raise NotStarted("the service has no address on the user's network")
 
     async def stop(self, now: bool = False) -> None:
-        """Remove the service, and let the hub leave the user's network."""
+        """Remove the service, and let the hub leave its network."""
         try:
             await super().stop(now)
         finally:
-            await self._leave()
-
-    async def _leave(self) -> None:
-        name = f"notebook-{self.user.id}"
-        try:
-            await self.docker("disconnect_container_from_network", PLACE, name, force=True)
-            await self.docker("remove_network", name)
-        except APIError as error:  # its last task is still ending: the next start takes it over
-            self.log.info("network %s stays: %s", name, error.explanation)
+            await self._remove_networks()
 
     async def progress(self):
         """What the person reads who waits for the server."""
