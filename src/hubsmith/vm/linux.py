@@ -211,18 +211,6 @@ class Machine(VirtualMachine):
             return f"(the journal cannot be read: {error.what})"
         return f"the journal of {unit or self.name}:\n{out.strip() or '(empty)'}"
 
-    def wait_for_port(self, port: int, timeout: float = 120) -> None:
-        """Wait until something in the guest listens on a TCP port."""
-        check = f"ss -Hltn 'sport = :{port}' | grep -q ."
-        self.wait_until(f"port {port} of {self.name}", lambda: self.execute(check).rc == 0, timeout, interval=0.5)
-
-    def wait_for_closed_port(self, port: int, timeout: float = 60) -> None:
-        """Wait until nothing in the guest listens on a TCP port any more."""
-        check = f"ss -Hltn 'sport = :{port}' | grep -q ."
-        self.wait_until(
-            f"port {port} of {self.name} to close", lambda: self.execute(check).rc == 1, timeout, interval=0.5
-        )
-
     def get(self, path: str = "/", *, scheme: str = "https", host: str | None = None, timeout: float = 60) -> Answer:
         """One HTTP request through the forwarded port; certificates are not judged, redirects not followed.
 

@@ -1,7 +1,7 @@
 """A private network that outlives the command: the switch of :mod:`hubsmith.vm.lan` in a process of its own.
 
 What it does is written down in one file, which it reads again when the file changes: who is plugged in, who is cut
-off, how slow it is. So a switch that died is started again as it was, and machines never notice.
+off. So a switch that died is started again as it was, and machines never notice.
 """
 
 from __future__ import annotations
