@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import logging
 import os
 import re
 import shutil
@@ -24,8 +23,6 @@ from hubsmith.lock import Lock, inputs_of
 from hubsmith.lock.files import load_matching, locate
 from hubsmith.lock.inputs import locks_of
 from hubsmith.run import run, spawn
-
-log = logging.getLogger("hubsmith.build")
 
 #: More stages at once than these have nothing to do (`nix/image.nix`), and each may use all processors.
 MOST_JOBS = 4

@@ -14,8 +14,6 @@ from hubsmith.deploy.check import COLUMNS, check_host, module_checks
 from hubsmith.deploy.fleet import Fleet, at_once
 from hubsmith.paths import project_root
 
-HELP = "check a deployment's machines"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

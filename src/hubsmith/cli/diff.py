@@ -8,8 +8,6 @@ from pathlib import Path
 
 from hubsmith.plan.diff import Change, diff, read
 
-HELP = "compare two manifests or two built images"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -12,8 +12,6 @@ from hubsmith.fetch.obtain import obtain
 from hubsmith.fetch.run import JOBS, Fetcher
 from hubsmith.paths import project_root
 
-HELP = "bring locked artifacts into the cache and the Nix store"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

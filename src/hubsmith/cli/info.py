@@ -14,7 +14,6 @@ from hubsmith.deploy.fleet import Fleet, at_once
 from hubsmith.deploy.record import Record
 from hubsmith.paths import project_root
 
-HELP = "list a deployment's machines"
 COLUMNS = {"name": "Name", "status": "Status", "type": "Type", "id": "Resource Id", "ip": "IP", "url": "URL"}
 
 

@@ -14,8 +14,6 @@ from hubsmith.lock.inputs import TOOLS
 from hubsmith.paths import project_root
 from hubsmith.progress import human
 
-HELP = "solve an image's packages and write its lock"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -12,8 +12,6 @@ from hubsmith.lock import locate
 from hubsmith.paths import project_root
 from hubsmith.plan import dumps, golden, oftree
 
-HELP = "print an image's manifest"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -11,8 +11,6 @@ from hubsmith.deploy.qemu import QemuHost
 from hubsmith.paths import project_root
 from hubsmith.vm.ssh import Done
 
-HELP = "run a command on several machines"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -13,7 +13,6 @@ from hubsmith.paths import project_root
 from hubsmith.run import spawn
 from hubsmith.vm.pytest_plugin import image_file
 
-HELP = "prove a built image in virtual machines and write its report"
 SUITES = ("tests/image", "tests/vm")
 REPORT = "test-report.json"
 

@@ -13,8 +13,6 @@ from hubsmith.deploy.qemu import Replacing
 from hubsmith.paths import project_root
 from hubsmith.progress import Board
 
-HELP = "start a deployment"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

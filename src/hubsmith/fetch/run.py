@@ -130,8 +130,3 @@ class Fetcher:
 def artifact_path(artifact: Artifact) -> str:
     """Where an artifact is in the Nix store."""
     return nixstore.fixed_path(artifact.sha256, artifact.store_name)
-
-
-def fetch_locks(locks: Sequence[Lock], *, jobs: int = JOBS) -> Report:
-    """Fetch every artifact of some locks; see :meth:`Fetcher.fetch`."""
-    return Fetcher(jobs=jobs).fetch(locks)

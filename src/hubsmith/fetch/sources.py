@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
@@ -125,8 +125,3 @@ class Sources:
             if maker not in self._made:
                 self._made[maker] = maker(self.jobs)
             return self._made[maker]
-
-
-def kinds(artifacts: Sequence[Artifact]) -> list[Kind]:
-    """The kinds that occur, sorted."""
-    return sorted({artifact.kind for artifact in artifacts})

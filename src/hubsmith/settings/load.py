@@ -21,8 +21,6 @@ from hubsmith.settings.rules import judge
 from hubsmith.settings.scalars import Label, Secret, format_duration, format_size
 from hubsmith.settings.schema import Settings
 
-#: Where the guest has them.
-SETTINGS_FILE = Path("/etc/hubsmith/settings.toml")
 #: Clouds take far less user-data (OpenStack: 64 KiB): anything larger is another file by mistake.
 LARGEST_FILE = 1024 * 1024
 
@@ -53,7 +51,7 @@ TOML_TYPES = {
 }
 
 
-def load(path: Path = SETTINGS_FILE) -> Settings:
+def load(path: Path) -> Settings:
     """Read and check a settings file.
 
     :raises SettingsError: it is missing, unreadable, no TOML, or has bad values; all problems at once.
