@@ -13,8 +13,6 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
-import testinfra  # type: ignore[import-untyped]
-
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
 from hubsmith.vm import metadata
 from hubsmith.vm.accel import Accelerator
@@ -135,6 +133,9 @@ class Machine(VirtualMachine):
     @property
     def host(self) -> Any:
         """The machine as testinfra sees it, as root."""
+        # Imported late: it loads pytest, and commands have no use for it.
+        import testinfra  # type: ignore[import-untyped]
+
         self.alive()
         self.ssh  # noqa: B018  opens the connection that testinfra's own ssh calls share
         # controlpersist=0: the connection is in the configuration already.

@@ -1,6 +1,7 @@
 """A pytest plugin that writes what a run of the tests says about one image's very bytes.
 
-Loaded by ``-p hubsmith.vm.report --report FILE``; publishing refuses an image without a green report for its checksum.
+Loaded by ``-p hubsmith.testing.report --report FILE``; publishing refuses an image without a green report for its
+checksum.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import pytest
 
 from hubsmith.definition.canonical import file_sha256
 from hubsmith.errors import HubsmithError
+from hubsmith.testing.plugin import VERDICT, image_file
 from hubsmith.vm.accel import qemu_version
-from hubsmith.vm.pytest_plugin import VERDICT, image_file
 
 OUTCOMES = ("passed", "failed", "error", "skipped")
 
