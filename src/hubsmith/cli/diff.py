@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from hubsmith.plan.diff import Change, diff, read
+from hubsmith.inspect.diff import Change, diff, read
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

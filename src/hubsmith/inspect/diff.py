@@ -16,7 +16,7 @@ from typing import Any
 
 from hubsmith.definition.canonical import file_sha256
 from hubsmith.errors import HubsmithError
-from hubsmith.plan import contents
+from hubsmith.inspect import contents
 
 
 class NotComparable(HubsmithError):

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hubsmith.definition.canonical import file_sha256
+from hubsmith.inspect.inodes import Erofs, Inode
 from hubsmith.paths import cache_dir
-from hubsmith.plan.inodes import Erofs, Inode
 from hubsmith.run import run
 
 #: Kind → magic bytes and where they are. A GPT's header is in the second sector.
