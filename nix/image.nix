@@ -56,7 +56,7 @@ let
   # runs of those rooms. The rest (command line, virtual machines, solving, fetching) cannot change an image.
   rooms = [ "definition" "plan" "settings" "guest" "disk" "build" ];
   files = [
-    "__init__.py" "errors.py" "paths.py" "run.py"
+    "__init__.py" "errors.py" "files.py" "paths.py" "run.py" "words.py"
     "lock" "lock/__init__.py" "lock/files.py" "lock/inputs.py" "lock/models.py"
   ];
   leftOut = [ "build/nix.py" "build/nixlog.py" "plan/golden.py" ];

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from hubsmith.definition.load import nearest
 from hubsmith.deploy.hosts import Deployment, load_deployment
 from hubsmith.deploy.qemu import LAN, QemuHost, Replacing
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError
 from hubsmith.vm import Lasting
+from hubsmith.words import nearest
 
 T = TypeVar("T")
 #: How many hosts had when they were scaled.

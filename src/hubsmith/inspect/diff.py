@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubsmith.definition.canonical import file_sha256
+from hubsmith import files
 from hubsmith.errors import HubsmithError
 from hubsmith.inspect import contents
 
@@ -129,7 +129,7 @@ def _folder(path: Path) -> Things:
             things[f"output {name}"] = {"sha256": checksum}
     else:
         for file in sorted(one for one in path.rglob("*") if one.is_file()):
-            things[f"output {file.relative_to(path)}"] = {"sha256": file_sha256(file)}
+            things[f"output {file.relative_to(path)}"] = {"sha256": files.sha256(file)}
     if not things:
         raise NotComparable("an empty folder", where=str(path))
     return things

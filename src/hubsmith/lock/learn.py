@@ -10,10 +10,9 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Protocol, TypeVar
 
+from hubsmith import files
 from hubsmith.errors import LockError
 from hubsmith.fetch.artifacts import Artifact
 from hubsmith.fetch.cache import Cache
@@ -81,7 +80,6 @@ def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
     """
     cache = Cache()
     known = cache.folder / "sha512"
-    known.mkdir(exist_ok=True)
     source = NpmSource(JOBS)
 
     def one(tarball: Tarball, downloader: Downloader) -> tuple[str, int, int]:
@@ -91,9 +89,7 @@ def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
         if not sha256 or not cache.has(sha256):
             artifact = Artifact("npm", tarball.name, tarball.version, tarball.path, 0, "")
             sha256 = _get(downloader, source, artifact, sha512=sha512)
-            with NamedTemporaryFile("w", dir=known, delete=False) as stream:
-                stream.write(sha256)
-            Path(stream.name).replace(note)
+            files.write(note, sha256)
         path = cache.path(sha256)
         with tarfile.open(path, "r:gz") as opened:
             return sha256, path.stat().st_size, sum(member.size for member in opened)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hubsmith.definition import canonical, define
+from hubsmith import files
+from hubsmith.definition import define
 from hubsmith.lock import inputs_of
 from hubsmith.lock.files import LockChoice, load_matching
 from hubsmith.lock.inputs import TOOLS
@@ -21,9 +22,10 @@ def manifest_of(root: Path, name: str, choose: Callable[[str], LockChoice]) -> d
     :raises LockError: a lock is missing or does not match.
     """
     definition, choice, tools = define(root, name), choose(name), choose(TOOLS).path
+    containers = definition.image.image.containers
     return make(
         definition, load_matching(choice.path, inputs_of(root, name)),
-        lock_sha256=canonical.file_sha256(choice.path), refreshed=choice.refreshed,
-        tools_sha256=canonical.file_sha256(tools) if tools.is_file() else None,
-        containers={one: canonical.sha256(manifest_of(root, one, choose)) for one in definition.image.image.containers},
+        lock_sha256=files.sha256(choice.path), refreshed=choice.refreshed,
+        tools_sha256=files.sha256(tools) if tools.is_file() else None,
+        containers={one: files.canonical_sha256(manifest_of(root, one, choose)) for one in containers},
     )  # fmt: skip
