@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from hubsmith import errors
+from hubsmith.archives.machine import debian_mirrors, pip_config
 from hubsmith.cli import VERBS
-from hubsmith.lock.machine import debian_mirrors, pip_config
 from hubsmith.run import run
 
 ROOT = Path(__file__).parents[2]

@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 
 import bcrypt
 
+from hubsmith.archives.cache import Cache
 from hubsmith.bench import build
 from hubsmith.build import nix
 from hubsmith.deploy.user_data import user_data
-from hubsmith.fetch.cache import Cache
 from hubsmith.lock import inputs_of
 from hubsmith.lock.files import committed_path, load_matching
 from hubsmith.run import run

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hubsmith.archives.cache import Cache
 from hubsmith.build import nix
-from hubsmith.fetch.artifacts import artifacts_of
-from hubsmith.fetch.cache import Cache
 from hubsmith.lock import Lock, inputs_of
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import committed_path, load_matching
 from hubsmith.run import run
 

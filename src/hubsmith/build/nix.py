@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 from hubsmith.build.nixlog import Watch
 from hubsmith.errors import BuildError
 from hubsmith.fetch import nixstore
-from hubsmith.fetch.artifacts import artifacts_of
 from hubsmith.fetch.run import artifact_path
 from hubsmith.lock import Lock, inputs_of
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import load_matching, locate
 from hubsmith.lock.inputs import locks_of
 from hubsmith.run import run, spawn

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from hubsmith import files
+from hubsmith.archives.cache import Cache
 from hubsmith.errors import FetchError
-from hubsmith.fetch.artifacts import artifacts_of
-from hubsmith.fetch.cache import Cache
 from hubsmith.fetch.run import Fetcher, Report, artifact_path
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import committed_path, dumps, load_matching, locate, refreshed_path, save
 from hubsmith.lock.inputs import TOOLS, inputs_of, locks_of
 from hubsmith.lock.models import Lock

@@ -9,14 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hubsmith.archives import JOBS
+from hubsmith.archives.artifacts import Artifact
+from hubsmith.archives.cache import Cache
 from hubsmith.errors import FetchError
 from hubsmith.fetch import nixstore
-from hubsmith.fetch.artifacts import Artifact, artifacts_of
-from hubsmith.fetch.cache import Cache
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.models import Lock
-
-#: Parallel transfers when nothing else is asked for.
-JOBS = 8
 
 
 @dataclass
@@ -92,7 +91,7 @@ class Fetcher:
             count = "1 artifact is" if len(missing) == 1 else f"{len(missing)} artifacts are"
             raise FetchError(f"{count} missing, and no archive may be asked:{names}{more}")
         # Imported late: the clients of the archives take half a second, and most calls have nothing to download.
-        from hubsmith.fetch.transfer import download
+        from hubsmith.archives.transfer import download
 
         download(missing, self.cache, self.jobs)
         self.report.downloaded += len(missing)

@@ -6,8 +6,8 @@ import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 
+from hubsmith.archives.apt import AptRoot, Stanza
 from hubsmith.errors import LockError
-from hubsmith.lock.apt import AptRoot, Stanza
 from hubsmith.lock.models import DebianPackage
 from hubsmith.run import CommandFailed, run
 from hubsmith.words import nearest

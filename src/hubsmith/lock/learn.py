@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from hubsmith import files
+from hubsmith.archives import JOBS
+from hubsmith.archives.artifacts import Artifact
+from hubsmith.archives.cache import Cache
+from hubsmith.archives.download import Downloader, Gone
+from hubsmith.archives.sources import NpmSource, PypiSource
 from hubsmith.errors import LockError
-from hubsmith.fetch.artifacts import Artifact
-from hubsmith.fetch.cache import Cache
-from hubsmith.fetch.download import Downloader, Gone
-from hubsmith.fetch.run import JOBS
-from hubsmith.fetch.sources import NpmSource, PypiSource
 from hubsmith.progress import Bytes
 
 ItemT = TypeVar("ItemT")

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hubsmith.archives.machine import npm_config
 from hubsmith.errors import LockError
 from hubsmith.lock.learn import learn_tarballs
-from hubsmith.lock.machine import npm_config
 from hubsmith.lock.models import DebianPackage, NpmPackage, NpmTree
 from hubsmith.run import CommandFailed, run
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hubsmith.archives.machine import pip_config
 from hubsmith.errors import LockError
 from hubsmith.lock.learn import learn_wheels
-from hubsmith.lock.machine import pip_config
 from hubsmith.lock.models import DebianPackage, PythonEnv, Wheel
 from hubsmith.run import CommandFailed, run
 

@@ -12,10 +12,10 @@ from pypi_simple import NoSuchProjectError, PyPISimple
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from hubsmith.archives.artifacts import Artifact, Kind
+from hubsmith.archives.download import ATTEMPTS, BACK_OFF, Gone
+from hubsmith.archives.machine import apt_proxy, debian_mirrors, npm_config, pip_config
 from hubsmith.errors import FetchError
-from hubsmith.fetch.artifacts import Artifact, Kind
-from hubsmith.fetch.download import ATTEMPTS, BACK_OFF, Gone
-from hubsmith.lock.machine import apt_proxy, debian_mirrors, npm_config, pip_config
 
 #: Debian's own bundle; used for mirrors over https, as apt does.
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
