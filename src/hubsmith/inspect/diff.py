@@ -17,6 +17,7 @@ from typing import Any
 from hubsmith import files
 from hubsmith.errors import HubsmithError
 from hubsmith.inspect import contents
+from hubsmith.release import checksums
 
 
 class NotComparable(HubsmithError):
@@ -123,10 +124,8 @@ def _folder(path: Path) -> Things:
     for name in ("manifest.json", "entries.json"):
         if (path / name).exists():
             things |= read(path / name)
-    if (path / "SHA256SUMS").exists():
-        for line in (path / "SHA256SUMS").read_text().splitlines():
-            checksum, name = line.split(maxsplit=1)
-            things[f"output {name}"] = {"sha256": checksum}
+    if sums := checksums(path):
+        things |= {f"output {name}": {"sha256": checksum} for name, checksum in sums.items()}
     else:
         for file in sorted(one for one in path.rglob("*") if one.is_file()):
             things[f"output {file.relative_to(path)}"] = {"sha256": files.sha256(file)}
