@@ -17,13 +17,14 @@ from local_archive import tree
 
 from hubsmith import files
 from hubsmith.cli import main
-from hubsmith.cli.plan import largest, manifest_of
 from hubsmith.definition import image_names
 from hubsmith.lock import DebianPackage, Lock, committed_path, inputs_of, save
 from hubsmith.lock.files import load
 from hubsmith.lock.models import NpmPackage, NpmTree, PythonEnv, Wheel
 from hubsmith.paths import project_root
 from hubsmith.plan import dumps, golden, sbom
+from hubsmith.plan.images import manifest_of
+from hubsmith.plan.summary import largest
 
 HERE = project_root(Path(__file__))
 SHA = "ab" * 32

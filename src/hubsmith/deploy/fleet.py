@@ -121,6 +121,26 @@ class Fleet:
         for wave in self.waves(machines):
             at_once(wave, restart, stop)
 
+    def first_steps(self, urls: Mapping[str, str]) -> str:
+        """Where and as whom to log in, and what to do next.
+
+        :param urls: the machines, and where each answers; empty for one that does not run.
+        """
+        lines = [
+            f"log in at {urls[name] or f'{name} (not running)'} as {user} with the password {password}"
+            for name, users in self.record.read("credentials.json").items() if name in urls
+            for user, password in users.items()
+        ]  # fmt: skip
+        first = next(iter(urls))
+        return "\n".join([
+            *lines,
+            "The certificate is self-signed: the browser will warn.",
+            f"look inside:  hubsmith ssh {self.file} {first}",
+            f"its console:  tail -f {self.record.folder / first / 'console.log'}",
+            f"stop:         hubsmith down {self.file}",
+            f"delete it:    hubsmith down {self.file} --delete",
+        ])  # fmt: skip
+
     def down(self, say: Callable[[str, str], None]) -> None:
         """Switch all of them off, the last ones first."""
         for wave in reversed(list(self.waves(self.machines()))):
