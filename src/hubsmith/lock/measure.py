@@ -1,4 +1,4 @@
-"""Learn what solvers do not say: the size of a wheel, and the size and SHA-256 of an npm tarball.
+"""What solvers do not say: the size of a wheel, and the size and SHA-256 of an npm tarball.
 
 What is downloaded for it stays in the cache, where a fetch finds it.
 """
@@ -51,7 +51,7 @@ class Wheel(Protocol):
     def sha256(self) -> str: ...
 
 
-def learn_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
+def measure_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
     """The size of each wheel, and the size of what is in it, in bytes.
 
     :raises FetchError: one cannot be downloaded.
@@ -73,7 +73,7 @@ def learn_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
     return _in_parallel("wheels", wheels, one, cache)
 
 
-def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
+def measure_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
     """The SHA-256 (hex), the size and the unpacked size in bytes of each, verified against npm's own SHA-512.
 
     :raises LockError: the lock of npm gives no SHA-512 of one, or the registry sends other bytes.
