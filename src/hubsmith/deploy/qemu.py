@@ -57,7 +57,7 @@ class Replacing(enum.Enum):
     ALWAYS = enum.auto()
 
 
-class QemuHost:
+class QemuMachine:
     """One machine of a deployment.
 
     :param root: the project's tree, where ``out/<image>/`` is.
