@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: More names than these nobody reads; a package archive has tens of thousands.
+MOST_LISTED = 50
+
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known name that a word was probably meant to be, whatever its case; nothing when none is near."""
@@ -18,4 +21,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if near := closest(word, names):
         return f"did you mean {near!r}?"
+    if len(names) > MOST_LISTED:
+        return f"nothing near it is among the {len(names)} known ones"
     return f"known: {', '.join(names)}" if names else "there are none"
