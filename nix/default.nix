@@ -18,7 +18,7 @@ let
     path = (if refreshed then locks else folder) + "/${name}.lock.json";
   };
 
-  # Store names allow fewer characters than Debian's versions do. `hubsmith.fetch.artifacts.store_name` uses the same rule.
+  # Store names allow fewer characters than Debian's versions do. `store_name` in hubsmith.archives.artifacts is the same rule.
   storeName = name:
     let
       allowed = "[0-9a-zA-Z+._?=-]";

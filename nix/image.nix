@@ -52,10 +52,15 @@ let
       relative == "hubsmith" || builtins.substring 0 9 relative == "hubsmith/" && builtins.baseNameOf relative != "__pycache__" && wanted inner;
   };
   roomOf = inner: builtins.head (builtins.filter builtins.isString (builtins.split "/" inner));
-  # What the manifest, the stages and the guest are made of. The rest (command line, virtual machines, fetching, the driver
-  # of this backend) cannot change an image.
-  rooms = [ "__init__.py" "errors.py" "paths.py" "run.py" "definition" "lock" "plan" "settings" "guest" "disk" "build" ];
-  sources = package "hubsmith-src" (inner: builtins.elem (roomOf inner) rooms && !builtins.elem inner [ "build/nix.py" "build/nixlog.py" ]);
+  # What the manifest, the stages and the guest are made of: whole rooms, single files, and what only the build machine
+  # runs of those rooms. The rest (command line, virtual machines, solving, fetching) cannot change an image.
+  rooms = [ "definition" "plan" "settings" "guest" "disk" "build" ];
+  files = [
+    "__init__.py" "errors.py" "files.py" "paths.py" "run.py" "words.py"
+    "lock" "lock/__init__.py" "lock/files.py" "lock/inputs.py" "lock/models.py"
+  ];
+  leftOut = [ "build/nix.py" "build/nixlog.py" "plan/golden.py" "plan/summary.py" ];
+  sources = package "hubsmith-src" (inner: builtins.elem inner files || builtins.elem (roomOf inner) rooms && !builtins.elem inner leftOut);
   # What joins the packages' layers: a change of anything else leaves them alone.
   joining = package "hubsmith-join" (inner: builtins.elem inner [ "__init__.py" "build" "build/__init__.py" "build/erofs.py" "build/rules.py" "build/tree.py" ]);
   modules = builtins.path { path = tree + "/modules"; name = "hubsmith-modules"; filter = path: _: builtins.baseNameOf path != "__pycache__"; };

@@ -1,3 +1,3 @@
 """Shared by all tests."""
 
-pytest_plugins = ["hubsmith.vm.pytest_plugin"]
+pytest_plugins = ["hubsmith.testing.plugin"]

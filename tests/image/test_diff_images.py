@@ -11,7 +11,7 @@ import pytest
 from image_parts import MIB, Release
 
 from hubsmith.cli import main
-from hubsmith.plan import contents
+from hubsmith.inspect import contents
 from hubsmith.run import run
 
 pytestmark = pytest.mark.image

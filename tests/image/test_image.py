@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from image_parts import IMAGE, ROOT, Release, inode
 
-from hubsmith.cli.plan import manifest_of
 from hubsmith.plan import dumps
+from hubsmith.plan.images import manifest_of
 
 pytestmark = pytest.mark.image
 Entries = dict[str, dict[str, Any]]

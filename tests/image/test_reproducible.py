@@ -9,7 +9,7 @@ import pytest
 from image_parts import IMAGE, ROOT, Release
 
 from hubsmith.build.nix import expression, nix_environment
-from hubsmith.plan.diff import diff, read
+from hubsmith.inspect.diff import diff, read
 from hubsmith.run import CommandFailed, run
 
 pytestmark = pytest.mark.image
@@ -109,6 +109,8 @@ def append(path: Path, text: str) -> None:
         ("src/hubsmith/build/stages/packages.py", "# changed\n", set(STAGES)),
         ("src/hubsmith/vm/machine.py", "# changed\n", set()),
         ("src/hubsmith/build/nix.py", "# changed\n", set()),
+        ("src/hubsmith/inspect/diff.py", "# changed\n", set()),
+        ("src/hubsmith/lock/npm.py", "# changed\n", set()),
     ],
 )
 def test_a_change_rebuilds_no_more_than_it_must(file: str, text: str, rebuilt: set[str], clone: Path) -> None:

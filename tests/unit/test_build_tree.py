@@ -43,7 +43,7 @@ def members(raw: bytes) -> dict[str, tarfile.TarInfo]:
 
 def join(*tars: Path) -> tuple[Join, bytes]:
     out = io.BytesIO()
-    joined = Join(EPOCH, rules.place, rules.wanted_early)
+    joined = Join(EPOCH, rules.image_path, rules.wanted_early)
     joined.write(tars, out)
     return joined, out.getvalue()
 

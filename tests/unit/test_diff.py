@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from hubsmith.cli import main
-from hubsmith.cli.plan import manifest_of
 from hubsmith.paths import project_root
+from hubsmith.plan.images import manifest_of
 
 HERE = project_root(Path(__file__))
 

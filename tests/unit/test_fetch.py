@@ -18,12 +18,13 @@ from pathlib import Path
 import pytest
 from local_archive import DebianArchive, Fault, Server, serving, small_debian, tree
 
+from hubsmith.archives.artifacts import store_name
+from hubsmith.archives.cache import Cache
 from hubsmith.cli import main
 from hubsmith.fetch import nixstore
-from hubsmith.fetch.artifacts import artifacts_of, store_name
-from hubsmith.fetch.cache import Cache
 from hubsmith.fetch.run import artifact_path
 from hubsmith.lock import Lock, committed_path, locate
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import load
 
 

@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import stat
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Any
 
 import pytest
 
+import hubsmith
+from hubsmith.build.stages.root import GUEST_FILES, GUEST_ROOMS
 from hubsmith.errors import HubsmithError
 from hubsmith.guest import files, outcome, secrets
 from hubsmith.guest.apply import apply
 from hubsmith.guest.layout import Layout
 from hubsmith.guest.main import main
+from hubsmith.run import run
 
 SMALLEST = Path(__file__).parent / "settings_good" / "smallest.toml"
 OWNER, GROUP = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
@@ -323,3 +327,20 @@ def test_the_command(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None
     assert told[0].startswith(f"<3>refused: {layout.settings}: users: nobody could log in")
     assert main(["settings", "check", str(layout.settings), "--json"]) == 3
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 2
+
+
+def test_the_parts_that_an_image_gets_import_no_other(tmp_path: Path) -> None:
+    package, copy = Path(hubsmith.__file__).parent, tmp_path / "hubsmith"
+    copy.mkdir()
+    for name in GUEST_FILES:
+        shutil.copy(package / name, copy / name)
+    for name in GUEST_ROOMS:
+        shutil.copytree(package / name, copy / name)
+    modules = [
+        ".".join(path.relative_to(tmp_path).with_suffix("").parts)
+        for room in GUEST_ROOMS
+        for path in sorted((copy / room).rglob("*.py"))
+        if path.stem != "__init__"
+    ]
+    assert "hubsmith.guest.status.service" in modules
+    run([sys.executable, "-c", f"import {', '.join(modules)}"], env={"PYTHONPATH": str(tmp_path)})

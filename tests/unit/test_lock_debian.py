@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from local_archive import DebianArchive, Server, serving, small_debian
 
+from hubsmith.archives.apt import apt_root
 from hubsmith.errors import LockError
-from hubsmith.lock.apt import apt_root
 from hubsmith.lock.debian import Solver
 from hubsmith.lock.models import DebianPackage
 

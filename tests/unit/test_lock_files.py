@@ -114,7 +114,8 @@ def test_the_committed_locks_are_whole(name: str) -> None:
     assert text == dumps(lock)
     # No host: nothing that looks like an address, and paths that start in the archive.
     assert "://" not in text
-    assert not re.search(r"\.(org|com|net|io)/", text)
+    # (The package docker.io has a folder of that name.)
+    assert not re.search(r"\.(org|com|net|io)/", text.replace("/docker.io/", "/"))
     assert all(package.path.startswith("pool/") for package in lock.debian)
     asked = set(inputs_of(HERE, name).debian)
     assert asked <= {package.name for package in lock.debian}

@@ -15,14 +15,16 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from local_archive import tree
 
+from hubsmith import files
 from hubsmith.cli import main
-from hubsmith.cli.plan import largest, manifest_of
-from hubsmith.definition import canonical, image_names
+from hubsmith.definition import image_names
 from hubsmith.lock import DebianPackage, Lock, committed_path, inputs_of, save
 from hubsmith.lock.files import load
 from hubsmith.lock.models import NpmPackage, NpmTree, PythonEnv, Wheel
 from hubsmith.paths import project_root
 from hubsmith.plan import dumps, golden, sbom
+from hubsmith.plan.images import manifest_of
+from hubsmith.plan.summary import largest
 
 HERE = project_root(Path(__file__))
 SHA = "ab" * 32
@@ -93,13 +95,13 @@ def in_process_of_its_own(root: Path, **environment: str) -> str:
 
 
 def test_files_have_the_mode_and_owner_that_the_module_says(root: Path) -> None:
-    files = {file["path"]: file for file in plan(root)["files"]}
-    assert files["/usr/lib/folder/plain"]["mode"] == "0644"
-    assert files["/usr/lib/run"]["mode"] == "0755"
-    secret = files["/usr/lib/secret"]
+    found = {file["path"]: file for file in plan(root)["files"]}
+    assert found["/usr/lib/folder/plain"]["mode"] == "0644"
+    assert found["/usr/lib/run"]["mode"] == "0755"
+    secret = found["/usr/lib/secret"]
     assert (secret["mode"], secret["owner"], secret["group"]) == ("0750", "root", "adm")
-    assert files["/usr/lib/link"] == {"module": "one", "path": "/usr/lib/link", "link": "run"}
-    assert files["/usr/lib/run"]["sha256"] == canonical.file_sha256(root / "modules/one/files/usr/lib/run")
+    assert found["/usr/lib/link"] == {"module": "one", "path": "/usr/lib/link", "link": "run"}
+    assert found["/usr/lib/run"]["sha256"] == files.sha256(root / "modules/one/files/usr/lib/run")
     (folder,) = plan(root)["directories"]
     assert (folder["path"], folder["mode"]) == ("/usr/lib/folder", "0700")
 
@@ -235,7 +237,7 @@ def test_the_bill_of_materials_of_every_image_is_cyclonedx(image: str) -> None:
     manifest = manifest_of(HERE, image)
     bill = sbom.make(manifest)
     # With the official schema.
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(canonical.dumps(bill)) is None
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(files.canonical(bill)) is None
     references = [bill["metadata"]["component"]["bom-ref"], *(one["bom-ref"] for one in bill["components"])]
     assert len(references) == len(set(references))
     assert all(re.fullmatch(r"pkg:(deb/debian|pypi|npm)/[^@ ]+@[^@ ]+", one["purl"]) for one in bill["components"])

@@ -161,33 +161,3 @@ def test_a_reply_that_breaks_off_or_is_garbage(peer: Callable[[Script], Path], b
     with pytest.raises(HarnessFailed, match="was lost during `query-name`"):
         client.execute("query-name", timeout=5)
     client.close()
-
-
-def test_an_event_is_found_among_others_and_before_the_wait(peer: Callable[[Script], Path]) -> None:
-    stamp = {"seconds": 1, "microseconds": 0}
-
-    def script(connection: socket.socket) -> None:
-        negotiate(connection)
-        for name in ("RTC_CHANGE", "RESET", "SHUTDOWN"):
-            say(connection, {"event": name, "data": {"guest": True}, "timestamp": stamp})
-        connection.recv(1)
-
-    client = QmpClient(peer(script), "hub")
-    assert client.wait_event("RESET", timeout=5)["event"] == "RESET"
-    assert client.wait_event("SHUTDOWN", timeout=5)["data"] == {"guest": True}
-    with pytest.raises(HarnessFailed, match="did not answer with RESET within 0 s"):
-        client.wait_event("RESET", timeout=0.2)
-    client.close()
-
-
-def test_a_peer_that_goes_away_during_the_wait_for_an_event(peer: Callable[[Script], Path]) -> None:
-    def script(connection: socket.socket) -> None:
-        negotiate(connection)
-        time.sleep(0.3)
-
-    client = QmpClient(peer(script), "hub")
-    started = time.monotonic()
-    with pytest.raises(HarnessFailed, match="was lost during the wait for RESET"):
-        client.wait_event("RESET", timeout=30)
-    assert time.monotonic() - started < 10
-    client.close()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import inspect
 import ipaddress
@@ -21,8 +22,8 @@ from pathlib import Path
 import pytest
 
 from hubsmith import errors
+from hubsmith.archives.machine import debian_mirrors, pip_config
 from hubsmith.cli import VERBS, parse
-from hubsmith.lock.machine import debian_mirrors, pip_config
 from hubsmith.run import run
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +158,42 @@ def test_no_file_names_a_registry() -> None:
         if host.encode() in content
     }
     assert not named
+
+
+# --- rooms
+
+#: What the rooms of the package may import of each other; what lies beside them is for all.
+ROOMS: dict[str, set[str]] = {
+    "archives": set(), "definition": set(), "disk": set(), "settings": set(), "vm": set(), "inspect": set(),
+    "guest": {"settings"}, "testing": {"vm"}, "deploy": {"definition", "settings", "vm"},
+    "lock": {"archives", "definition"}, "plan": {"definition", "lock"}, "fetch": {"archives", "lock"},
+    "build": {"archives", "disk", "fetch", "lock"},
+}  # fmt: skip
+#: Nobody imports these, which may import anything.
+TOPS = {"cli", "bench"}
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms and modules of the package that a file imports."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{one.name}" for one in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("hubsmith.")}
+
+
+def test_rooms_import_in_one_direction() -> None:
+    package = ROOT / "src/hubsmith"
+    assert ROOMS.keys() | TOPS == {path.parent.name for path in package.glob("*/__init__.py")}
+    wrong = {
+        f"{name_of(path)}: {other}"
+        for room, may in ROOMS.items()
+        for path in (package / room).rglob("*.py")
+        for other in (imported(path) & (ROOMS.keys() | TOPS)) - may - {room}
+    }
+    assert not wrong
 
 
 # --- documents

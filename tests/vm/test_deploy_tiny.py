@@ -17,7 +17,7 @@ import pytest
 import tiny
 
 from hubsmith.deploy.hosts import Host, Volume
-from hubsmith.deploy.qemu import QemuHost, Replacing
+from hubsmith.deploy.qemu import QemuMachine, Replacing
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.vm.command import DISK, volume_file
@@ -49,19 +49,19 @@ def build(root: Path, more: bytes = b"") -> None:
 
 
 @pytest.fixture
-def host(root: Path) -> Iterator[QemuHost]:
+def host(root: Path) -> Iterator[QemuMachine]:
     record = Record("trial")
-    yield QemuHost(root, record, "hub", HOST)
+    yield QemuMachine(root, record, "hub", HOST)
     if left := Adopted.find(record.folder / "hub"):
         os.kill(left.pid, signal.SIGKILL)
 
 
-def again(host: QemuHost, definition: Host = HOST) -> QemuHost:
+def again(host: QemuMachine, definition: Host = HOST) -> QemuMachine:
     """The same machine, as the next command sees it."""
-    return QemuHost(host.root, Record("trial"), host.name, definition)
+    return QemuMachine(host.root, Record("trial"), host.name, definition)
 
 
-def bring_up(host: QemuHost) -> list[str]:
+def bring_up(host: QemuMachine) -> list[str]:
     """The guest has no hub, so that every wait for one ends in vain."""
     said: list[str] = []
     with pytest.raises(ImageFailed, match=r"(?s)waited 3 s for hub to be ready.*tiny: ready.*the whole console: "):
@@ -69,7 +69,7 @@ def bring_up(host: QemuHost) -> list[str]:
     return said
 
 
-def test_from_up_to_down(host: QemuHost) -> None:
+def test_from_up_to_down(host: QemuMachine) -> None:
     assert host.status()["status"] == "Missing"
     assert bring_up(host)[0].startswith("starting QEMU")
     status = again(host).status()
@@ -85,7 +85,7 @@ def test_from_up_to_down(host: QemuHost) -> None:
     assert any("starting QEMU" in line for line in bring_up(again(host)))
 
 
-def test_what_a_machine_wrote_survives_down_and_up(host: QemuHost) -> None:
+def test_what_a_machine_wrote_survives_down_and_up(host: QemuMachine) -> None:
     bring_up(host)
     with again(host).machine() as machine:
         machine.send_console("ccw")
@@ -101,7 +101,7 @@ def test_what_a_machine_wrote_survives_down_and_up(host: QemuHost) -> None:
     ("change", "why"),
     [({"cpus": 2}, "other hardware"), ({"settings": {"users": [{"name": "bob"}]}}, "other settings")],
 )
-def test_a_changed_definition_is_not_applied_in_silence(host: QemuHost, change: dict[str, object], why: str) -> None:
+def test_a_changed_definition_is_not_applied_in_silence(host: QemuMachine, change: dict[str, object], why: str) -> None:
     bring_up(host)
     changed = again(host, Host.model_validate({**HOST.model_dump(), **change}))
     assert changed.status()["status"] == "Outdated"
@@ -114,7 +114,7 @@ WITH_VOLUME = HOST.model_copy(update={"volumes": (Volume(name="data", size_gb=1)
 LARGER = WITH_VOLUME.model_copy(update={"cpus": 2})
 
 
-def replace(host: QemuHost, replacing: Replacing = Replacing.KEEPING_HOMES) -> list[str]:
+def replace(host: QemuMachine, replacing: Replacing = Replacing.KEEPING_HOMES) -> list[str]:
     said: list[str] = []
     with pytest.raises(ImageFailed, match="waited 3 s for hub to be ready"):
         host.up(said.append, wait=3, replacing=replacing)
@@ -125,7 +125,7 @@ def replace(host: QemuHost, replacing: Replacing = Replacing.KEEPING_HOMES) -> l
 class Disks:
     """The disks of a machine as they were: links to them, so that no new file gets the number of an old one."""
 
-    host: QemuHost
+    host: QemuMachine
 
     def __post_init__(self) -> None:
         for name in (DISK, volume_file("data")):
@@ -136,7 +136,7 @@ class Disks:
         return (self.host.folder / name).samefile(self.host.root / name)
 
 
-def test_a_replaced_machine_has_a_new_disk_and_its_old_volumes(host: QemuHost) -> None:
+def test_a_replaced_machine_has_a_new_disk_and_its_old_volumes(host: QemuMachine) -> None:
     bring_up(again(host, WITH_VOLUME))
     disks = Disks(host)
     old = again(host).known["wanted"]["sha256"]
@@ -153,7 +153,7 @@ def test_a_replaced_machine_has_a_new_disk_and_its_old_volumes(host: QemuHost) -
 
 @pytest.mark.parametrize("moment", ["_renew", "_machine"])
 def test_an_interrupted_replacement_is_taken_up_again(
-    host: QemuHost, moment: str, monkeypatch: pytest.MonkeyPatch
+    host: QemuMachine, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bring_up(again(host, WITH_VOLUME))
     disks = Disks(host)
@@ -176,7 +176,7 @@ def test_an_interrupted_replacement_is_taken_up_again(
 
 @pytest.mark.parametrize(("settings", "may"), [({}, False), ({"data": {"volume": "data"}}, True)])
 def test_homes_on_the_system_disk_are_not_deleted_in_silence(
-    host: QemuHost, settings: dict[str, object], may: bool
+    host: QemuMachine, settings: dict[str, object], may: bool
 ) -> None:
     (host.root / "out" / "tiny" / "manifest.json").write_text('{"modules": ["homes"]}')
     before = WITH_VOLUME.model_copy(update={"settings": {**HOST.settings, **settings}})
@@ -195,7 +195,7 @@ def test_homes_on_the_system_disk_are_not_deleted_in_silence(
     assert (disks.is_old(volume_file("data")), disks.is_old(DISK)) == (True, False)
 
 
-def test_a_new_build_leaves_the_running_machine_its_disk(host: QemuHost) -> None:
+def test_a_new_build_leaves_the_running_machine_its_disk(host: QemuMachine) -> None:
     bring_up(host)
     build(host.root, more=b"\1" * 512)
     assert again(host).status()["status"] == "Outdated"
@@ -209,7 +209,7 @@ def test_a_new_build_leaves_the_running_machine_its_disk(host: QemuHost) -> None
     assert again(host).status()["status"] == "Up-to-date"
 
 
-def test_an_image_that_is_not_built(host: QemuHost) -> None:
+def test_an_image_that_is_not_built(host: QemuMachine) -> None:
     (host.root / "out" / "tiny" / "tiny.qcow2").unlink()
     with pytest.raises(HubsmithError, match="'tiny' is not built") as caught:
         host.up(lambda line: None, wait=3)
@@ -217,7 +217,7 @@ def test_an_image_that_is_not_built(host: QemuHost) -> None:
     assert again(host).status()["status"] == "Missing"
 
 
-def test_a_machine_that_ignores_the_power_button_is_killed(host: QemuHost) -> None:
+def test_a_machine_that_ignores_the_power_button_is_killed(host: QemuMachine) -> None:
     bring_up(host)
     with again(host).machine() as machine:
         machine.reset()
@@ -226,7 +226,7 @@ def test_a_machine_that_ignores_the_power_button_is_killed(host: QemuHost) -> No
     assert again(host).status()["status"] == "Stopped"
 
 
-def test_a_panic_is_told_at_once(host: QemuHost) -> None:
+def test_a_panic_is_told_at_once(host: QemuMachine) -> None:
     bring_up(host)
     with again(host).machine() as machine:
         machine.send_console("p")
@@ -245,7 +245,7 @@ UP = "import sys; from hubsmith.cli import main; sys.exit(main(['up', 'hosts/tri
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("mark", ["", "starting QEMU"])
-def test_an_interrupted_up_is_taken_up_again(host: QemuHost, sign: signal.Signals, mark: str) -> None:
+def test_an_interrupted_up_is_taken_up_again(host: QemuMachine, sign: signal.Signals, mark: str) -> None:
     settings = json.dumps(HOST.settings["users"][0]["name"])
     (host.root / "hosts" / "trial.toml").write_text(
         '[deployment]\nname = "trial"\n[hosts.hub]\nimage = "tiny"\nmemory_mb = 1024\ncpus = 1\ndisk_gb = 4\n'
@@ -273,7 +273,7 @@ def _same(link: Path, folder: Path) -> bool:
         return False
 
 
-def test_nobody_else_reads_the_disks_and_secrets(host: QemuHost) -> None:
+def test_nobody_else_reads_the_disks_and_secrets(host: QemuMachine) -> None:
     bring_up(host)
     assert host.record.folder.stat().st_mode & 0o777 == 0o700
     password = host.record.read("credentials.json")["hub"]["alice"]

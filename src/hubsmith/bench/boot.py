@@ -17,12 +17,13 @@ from tempfile import TemporaryDirectory
 
 import bcrypt
 
+from hubsmith.archives.cache import Cache
 from hubsmith.bench import build
 from hubsmith.build import nix
 from hubsmith.deploy.user_data import user_data
-from hubsmith.fetch.cache import Cache
 from hubsmith.lock import inputs_of
 from hubsmith.lock.files import committed_path, load_matching
+from hubsmith.release import Release
 from hubsmith.run import run
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine
@@ -122,7 +123,7 @@ def measure(root: Path) -> dict[str, float]:
     with TemporaryDirectory(prefix="hubsmith-bench-", dir=Cache().folder.parent) as scratch, Testbed() as testbed:
         image, hardware = stock(root, Path(scratch))
         theirs = until_login(testbed, "stock", image, hardware, "#cloud-config\n{}\n")
-        image = root / "out" / build.IMAGE / f"{build.IMAGE}.qcow2"
+        image = Release.of(root, build.IMAGE).disk
         mine = until_login(testbed, "hubsmith", image, Hardware(disk_size_gb=20), ours)
     found = {
         f"{who}_{what}": number for who, one in (("stock", theirs), ("ours", mine)) for what, number in one.items()

@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hubsmith.archives.cache import Cache
 from hubsmith.build import nix
-from hubsmith.fetch.artifacts import artifacts_of
-from hubsmith.fetch.cache import Cache
 from hubsmith.lock import Lock, inputs_of
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import committed_path, load_matching
+from hubsmith.release import Release
 from hubsmith.run import run
 
 IMAGE = "master"
@@ -109,5 +110,5 @@ def measure(root: Path) -> dict[str, float]:
         found["template_seconds"] = timed("build after one template changed", lambda: nix.build(tree, IMAGE))
     found["cold_to_plain"] = round(found["cold_seconds"] / found["plain_seconds"], 2)
     found["template_to_cold"] = round(found["template_seconds"] / found["cold_seconds"], 2)
-    found["qcow2_mb"] = round((root / "out" / IMAGE / f"{IMAGE}.qcow2").stat().st_size / 1e6, 1)
+    found["qcow2_mb"] = round(Release.of(root, IMAGE).disk.stat().st_size / 1e6, 1)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import logging
 import os
 import re
 import shutil
@@ -18,14 +17,13 @@ from tempfile import TemporaryDirectory
 from hubsmith.build.nixlog import Watch
 from hubsmith.errors import BuildError
 from hubsmith.fetch import nixstore
-from hubsmith.fetch.artifacts import artifacts_of
 from hubsmith.fetch.run import artifact_path
 from hubsmith.lock import Lock, inputs_of
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import load_matching, locate
 from hubsmith.lock.inputs import locks_of
+from hubsmith.release import Release
 from hubsmith.run import run, spawn
-
-log = logging.getLogger("hubsmith.build")
 
 #: More stages at once than these have nothing to do (`nix/image.nix`), and each may use all processors.
 MOST_JOBS = 4
@@ -91,13 +89,10 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
         store_path, stages = _watch(
             image, ["nix-build", *arguments, *compare, "--attr", image, "--out-link", str(gc_root)]
         )
-    target = out or root / "out" / image
-    _copy_out(Path(store_path), target)
-    lines = [line.split("  ", 1) for line in (target / "SHA256SUMS").read_text().splitlines()]
-    sums = {name: checksum for checksum, name in lines}
-    file = target / next(name for name in (f"{image}.qcow2", f"{image}.oci.tar") if name in sums)
+    release = Release(image, out) if out else Release.of(root, image)
+    _copy_out(Path(store_path), release.folder)
     return Built(
-        image, target, file, store_path, sums[file.name], time.monotonic() - began, stages,
+        image, release.folder, release.file, store_path, release.sha256, time.monotonic() - began, stages,
         any(choice.refreshed for choice in choices.values()),
     )  # fmt: skip
 

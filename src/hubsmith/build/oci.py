@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hubsmith.definition import canonical
+from hubsmith import files
 
 TYPES = "application/vnd.oci.image"
 #: The tag that an engine gives it when it is loaded: the same in every version, since a machine has one of them.
@@ -23,8 +23,7 @@ TAG = "bundled"
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, as OCI writes it."""
-    with path.open("rb") as stream:
-        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    return f"sha256:{files.sha256(path)}"
 
 
 def write(target: Path, name: str, layers: Sequence[tuple[str, Path]], container: Mapping[str, Any], epoch: int) -> str:
@@ -50,7 +49,7 @@ def write(target: Path, name: str, layers: Sequence[tuple[str, Path]], container
     index = {**manifest_blob, "annotations": {"org.opencontainers.image.ref.name": TAG}}
     places = [_place(digest) for digest in digests]
     saved = {"Config": _place(config_blob["digest"]), "RepoTags": [f"{name}:{TAG}"], "Layers": places}
-    files: dict[str, bytes | Path] = {
+    members: dict[str, bytes | Path] = {
         "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
         "index.json": _json({"schemaVersion": 2, "mediaType": f"{TYPES}.index.v1+json", "manifests": [index]}),
         "manifest.json": _json([saved]),
@@ -61,7 +60,7 @@ def write(target: Path, name: str, layers: Sequence[tuple[str, Path]], container
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for folder in ("blobs", "blobs/sha256"):
             _add(tar, folder, None, epoch)
-        for path, content in sorted(files.items()):
+        for path, content in sorted(members.items()):
             _add(tar, path, content, epoch)
     return str(manifest_blob["digest"])
 
@@ -82,7 +81,7 @@ def _config(name: str, digests: Mapping[str, str], container: Mapping[str, Any],
 
 
 def _json(value: Any) -> bytes:
-    return canonical.dumps(value).encode()
+    return files.canonical(value).encode()
 
 
 def _descriptor(kind: str, content: bytes) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from hubsmith import files
 
 
 def finish(out: Path, manifest: Path) -> None:
@@ -14,8 +15,5 @@ def finish(out: Path, manifest: Path) -> None:
     shutil.copyfile(manifest, out / "manifest.json")
     with (out / "sbom.cdx.json").open("wb") as sbom:
         subprocess.run([sys.executable, "-m", "hubsmith.plan.sbom", out / "manifest.json"], stdout=sbom, check=True)
-    sums = []
-    for path in sorted(out.iterdir()):
-        with path.open("rb") as stream:
-            sums.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {path.name}\n")
-    (out / "SHA256SUMS").write_text("".join(sums))
+    sums = "".join(f"{files.sha256(path)}  {path.name}\n" for path in sorted(out.iterdir()))
+    (out / "SHA256SUMS").write_text(sums)

@@ -37,12 +37,7 @@ def wanted_early(path: str) -> bool:
     return path in ACCOUNTS or path.startswith(UNIT_FOLDERS)
 
 
-def place_in_container(path: str) -> str | None:
-    """The same for a container: its whole root can be written, so that nothing has to move."""
-    return None if DROPPED.fullmatch(path) else path
-
-
-def place(path: str) -> str | None:
+def image_path(path: str) -> str | None:
     """Where an entry of the packages' root goes, or nothing when it is dropped."""
     if DROPPED.fullmatch(path):
         return None
@@ -53,3 +48,8 @@ def place(path: str) -> str | None:
     if path.startswith("var/"):
         return f"{FACTORY}/{path.removeprefix('var/')}"
     return path
+
+
+def container_path(path: str) -> str | None:
+    """The same for a container: its whole root can be written, so that nothing has to move."""
+    return None if DROPPED.fullmatch(path) else path

@@ -1,6 +1,6 @@
 """The command line: one thin file per verb.
 
-A verb is a module here with ``HELP`` (one line), ``configure(parser)`` and ``main(args) -> int``.
+A verb is a line of :data:`VERBS` and a module here with ``configure(parser)`` and ``main(args) -> int``.
 """
 
 from __future__ import annotations

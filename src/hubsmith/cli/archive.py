@@ -9,8 +9,6 @@ from pathlib import Path
 from hubsmith.fetch.pack import pack
 from hubsmith.paths import project_root
 
-HELP = "pack all inputs of an image into one file"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

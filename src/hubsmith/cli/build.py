@@ -11,8 +11,6 @@ from hubsmith.build import nix
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import project_root
 
-HELP = "build an image"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -10,11 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hubsmith.deploy.check import COLUMNS, check_host, module_checks
+from hubsmith.deploy.check import COLUMNS, check_machine, module_checks
 from hubsmith.deploy.fleet import Fleet, at_once
 from hubsmith.paths import project_root
-
-HELP = "check a deployment's machines"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     root = project_root()
     machines = Fleet(root, args.file).machines()
-    rows = list(at_once(machines, lambda name, one: check_host(one)).values())
+    rows = list(at_once(machines, lambda name, one: check_machine(one)).values())
     good = all(row["Notes"] == "" for row in rows)
     # One after another: they would only take each other's time, and their reports would be mixed.
     for row in rows if not args.quick else ():

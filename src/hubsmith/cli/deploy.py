@@ -7,8 +7,6 @@ import argparse
 from hubsmith.cli import up
 from hubsmith.deploy.qemu import Replacing
 
-HELP = "replace machines whose image or definition has changed"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

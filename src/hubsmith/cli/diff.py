@@ -6,9 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from hubsmith.plan.diff import Change, diff, read
-
-HELP = "compare two manifests or two built images"
+from hubsmith.inspect.diff import Change, diff, read
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,6 @@ from hubsmith.deploy.fleet import Fleet
 from hubsmith.paths import project_root
 from hubsmith.progress import Board
 
-HELP = "stop a deployment"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -7,12 +7,11 @@ import json
 import sys
 from pathlib import Path
 
+from hubsmith.archives import JOBS
 from hubsmith.definition import image_names
 from hubsmith.fetch.obtain import obtain
-from hubsmith.fetch.run import JOBS, Fetcher
+from hubsmith.fetch.run import Fetcher
 from hubsmith.paths import project_root
-
-HELP = "bring locked artifacts into the cache and the Nix store"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from hubsmith.deploy.fleet import Fleet, at_once
-from hubsmith.deploy.record import Record
 from hubsmith.paths import project_root
 
-HELP = "list a deployment's machines"
 COLUMNS = {"name": "Name", "status": "Status", "type": "Type", "id": "Resource Id", "ip": "IP", "url": "URL"}
 
 
@@ -30,10 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
-    record = fleet.record
     rows = list(at_once(fleet.machines(), lambda name, one: one.status()).values())
     if args.json:
-        known = record.read("credentials.json") if args.credentials else {}
+        known = fleet.record.read("credentials.json") if args.credentials else {}
         print(
             json.dumps(
                 [{**row, **({"credentials": known.get(row["name"], {})} if known else {})} for row in rows], indent=1
@@ -49,23 +45,5 @@ def main(args: argparse.Namespace) -> int:
             table.add_row(*row.values())
         Console().print(table)
     if args.credentials:
-        print_credentials(args.file, record, {row["name"]: row["url"] for row in rows})
+        print(fleet.first_steps({row["name"]: row["url"] for row in rows}))
     return 0
-
-
-def print_credentials(file: Path, record: Record, urls: Mapping[str, str]) -> None:
-    """Where and as whom to log in, and what to do next.
-
-    :param urls: the machines, and where each answers; empty for one that does not run.
-    """
-    for name, users in record.read("credentials.json").items():
-        for user, password in users.items() if name in urls else ():
-            print(f"log in at {urls[name] or f'{name} (not running)'} as {user} with the password {password}")
-    first = next(iter(urls))
-    print(
-        f"The certificate is self-signed: the browser will warn.\n"
-        f"look inside:  hubsmith ssh {file} {first}\n"
-        f"its console:  tail -f {record.folder / first / 'console.log'}\n"
-        f"stop:         hubsmith down {file}\n"
-        f"delete it:    hubsmith down {file} --delete"
-    )

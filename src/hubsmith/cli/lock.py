@@ -7,14 +7,12 @@ import sys
 
 from hubsmith.definition import image_names
 from hubsmith.errors import LockError
-from hubsmith.fetch.artifacts import artifacts_of
 from hubsmith.lock import committed_path, inputs_of, save
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import load_matching
 from hubsmith.lock.inputs import TOOLS
 from hubsmith.paths import project_root
 from hubsmith.progress import human
-
-HELP = "solve an image's packages and write its lock"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,6 @@ from hubsmith.deploy.fleet import Fleet
 from hubsmith.paths import project_root
 from hubsmith.progress import Board
 
-HELP = "restart machines of a deployment"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -6,8 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-HELP = "make accounts with one-time passwords to hand out to a class"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -9,8 +9,6 @@ from hubsmith.deploy.fleet import Fleet
 from hubsmith.paths import project_root
 from hubsmith.progress import Board
 
-HELP = "change how many machines a host has"
-
 
 def _change(word: str) -> tuple[str, int]:
     name, _, number = word.partition("=")

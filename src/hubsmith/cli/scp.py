@@ -10,8 +10,6 @@ from hubsmith.deploy.fleet import Fleet
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import project_root
 
-HELP = "copy files from or to a machine"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import project_root
 
-HELP = "check a settings file, or print the reference"
 REFERENCE = Path("docs/operators/settings.md")
 
 

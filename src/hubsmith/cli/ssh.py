@@ -12,8 +12,6 @@ from hubsmith.deploy.fleet import Fleet
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import project_root
 
-HELP = "open a shell on a machine"
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""

@@ -7,11 +7,9 @@ import sys
 from pathlib import Path
 
 from hubsmith.deploy.fleet import Fleet, at_once
-from hubsmith.deploy.qemu import QemuHost
+from hubsmith.deploy.qemu import QemuMachine
 from hubsmith.paths import project_root
 from hubsmith.vm.ssh import Done
-
-HELP = "run a command on several machines"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     :returns: 0 when the command succeeded everywhere.
     """
 
-    def work(name: str, one: QemuHost) -> Done:
+    def work(name: str, one: QemuMachine) -> Done:
         with one.running() as machine:
             return machine.execute(args.command, root=False, timeout=args.timeout)
 

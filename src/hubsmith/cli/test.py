@@ -11,9 +11,8 @@ from pathlib import Path
 from hubsmith.errors import HarnessFailed, ImageFailed
 from hubsmith.paths import project_root
 from hubsmith.run import spawn
-from hubsmith.vm.pytest_plugin import image_file
+from hubsmith.testing.plugin import image_file
 
-HELP = "prove a built image in virtual machines and write its report"
 SUITES = ("tests/image", "tests/vm")
 REPORT = "test-report.json"
 
@@ -39,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     report = image.parent / REPORT
     chosen = any((root / one.partition("::")[0]).exists() for one in args.pytest)
     argv: list[str | Path] = [
-        sys.executable, "-m", "pytest", "-p", "hubsmith.vm.report", "--image", args.image,
+        sys.executable, "-m", "pytest", "-p", "hubsmith.testing.report", "--image", args.image,
         *([] if args.all else ["-m", "not slow"]), *(args.pytest or ["--report", report]), *(() if chosen else SUITES),
     ]  # fmt: skip
     # In our process group: a Ctrl-C is for pytest, which ends its machines in order.

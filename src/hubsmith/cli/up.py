@@ -7,13 +7,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from hubsmith.cli.info import print_credentials
 from hubsmith.deploy.fleet import Fleet
 from hubsmith.deploy.qemu import Replacing
 from hubsmith.paths import project_root
 from hubsmith.progress import Board
-
-HELP = "start a deployment"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,5 +43,5 @@ def bring_up(args: argparse.Namespace, replacing: Replacing, only: Sequence[str]
         ]
         print(json.dumps(rows, indent=1))
     elif any(what != "is up already" for what, _ in done.values()):
-        print_credentials(args.file, fleet.record, urls)
+        print(fleet.first_steps(urls))
     return 0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 import types
 import typing
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,17 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from hubsmith.definition.models import Image, Module, Tools
 from hubsmith.errors import DefinitionError
+from hubsmith.words import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`(nearest: x)` or, when nothing is near, `(known: a, b, c)`."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known: {', '.join(names)}" if names else "there are none"
 
 
 def problems_error(problems: list[str], where: str) -> DefinitionError:

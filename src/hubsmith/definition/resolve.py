@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubsmith.definition.load import image_names, load_image, load_modules, nearest, problems_error
+from hubsmith.definition.load import image_names, load_image, load_modules, problems_error
 from hubsmith.definition.models import Image, Module
 from hubsmith.errors import DefinitionError
+from hubsmith.words import nearest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hubsmith.definition import define
-from hubsmith.deploy.qemu import QemuHost
+from hubsmith.deploy.qemu import QemuMachine
 from hubsmith.errors import HubsmithError
 from hubsmith.run import spawn
 from hubsmith.vm import Machine
@@ -17,13 +17,13 @@ from hubsmith.vm.ssh import CONFIG
 COLUMNS = ("Exists", "Up", "Reachable", "Disks", "Load", "Units", "Notes")
 
 
-def check_host(host: QemuHost) -> dict[str, str]:
+def check_machine(one: QemuMachine) -> dict[str, str]:
     """One row: what is there, and in `Notes` what is wrong (empty when all is well)."""
-    row = {"Name": host.name, **dict.fromkeys(COLUMNS, "")}
-    row |= {"Exists": "yes" if host.has_disk else "no", "Up": "no", "Reachable": "no", "Notes": "it does not run"}
-    if not host.known:
+    row = {"Name": one.name, **dict.fromkeys(COLUMNS, "")}
+    row |= {"Exists": "yes" if one.has_disk else "no", "Up": "no", "Reachable": "no", "Notes": "it does not run"}
+    if not one.known:
         return row
-    with host.machine() as machine:
+    with one.machine() as machine:
         if not machine.running:
             return row
         row |= {"Up": "yes", "Notes": ""}

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from hubsmith.definition.load import nearest
 from hubsmith.deploy.hosts import Deployment, load_deployment
-from hubsmith.deploy.qemu import LAN, QemuHost, Replacing
+from hubsmith.deploy.qemu import LAN, QemuMachine, Replacing
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError
 from hubsmith.vm import Lasting
+from hubsmith.words import nearest
 
 T = TypeVar("T")
 #: How many hosts had when they were scaled.
@@ -42,17 +42,17 @@ class Fleet:
         """Every machine that should be there, and the host whose it is, in the order of bringing them up."""
         return self.deployment.machines({name: int(number) for name, number in self.record.read(COUNTS).items()})
 
-    def machines(self) -> dict[str, QemuHost]:
+    def machines(self) -> dict[str, QemuMachine]:
         """The machines of :meth:`hosts_of`, in their order."""
         names = self.hosts_of()
         network = self.deployment.network
         addresses = self.record.addresses(network, names) if network else {}
         return {
-            name: QemuHost(self.root, self.record, name, self.deployment.hosts[host], network, addresses)
+            name: QemuMachine(self.root, self.record, name, self.deployment.hosts[host], network, addresses)
             for name, host in names.items()
         }
 
-    def chosen(self, names: Iterable[str]) -> dict[str, QemuHost]:
+    def chosen(self, names: Iterable[str]) -> dict[str, QemuMachine]:
         """Some machines, by their own names or those of their hosts; without names all.
 
         :raises HubsmithError: there is none of such a name.
@@ -63,7 +63,7 @@ class Fleet:
             raise HubsmithError(f"no machine {unknown[0]!r}; {nearest(unknown[0], known)}", where=str(self.file))
         return {name: one for name, one in machines.items() if not wanted or {name, hosts[name]} & wanted}
 
-    def waves(self, machines: Mapping[str, QemuHost]) -> Iterator[dict[str, QemuHost]]:
+    def waves(self, machines: Mapping[str, QemuMachine]) -> Iterator[dict[str, QemuMachine]]:
         """The machines in the order that they need; those of one step do not need each other."""
         hosts = self.hosts_of()
         for wave in self.deployment.waves():
@@ -89,7 +89,7 @@ class Fleet:
         done: dict[str, tuple[str, float]] = {}
         stop = threading.Event()
 
-        def bring_up(name: str, one: QemuHost) -> None:
+        def bring_up(name: str, one: QemuMachine) -> None:
             began = time.monotonic()
             what = one.up(lambda line: say(name, line), wait=wait, stop=stop, replacing=replacing)
             done[name] = what, round(time.monotonic() - began, 1)
@@ -107,7 +107,7 @@ class Fleet:
             if image.stem not in wanted:
                 image.unlink()
 
-    def reboot(self, machines: Mapping[str, QemuHost], say: Callable[[str, str], None], *, wait: float) -> None:
+    def reboot(self, machines: Mapping[str, QemuMachine], say: Callable[[str, str], None], *, wait: float) -> None:
         """Restart machines (:meth:`chosen`), in the order that they need, and wait until they are ready.
 
         :param wait: seconds for each of them to go down and for each to come back.
@@ -115,11 +115,31 @@ class Fleet:
         """
         stop = threading.Event()
 
-        def restart(name: str, one: QemuHost) -> None:
+        def restart(name: str, one: QemuMachine) -> None:
             say(name, one.reboot(lambda line: say(name, line), wait=wait, stop=stop))
 
         for wave in self.waves(machines):
             at_once(wave, restart, stop)
+
+    def first_steps(self, urls: Mapping[str, str]) -> str:
+        """Where and as whom to log in, and what to do next.
+
+        :param urls: the machines, and where each answers; empty for one that does not run.
+        """
+        lines = [
+            f"log in at {urls[name] or f'{name} (not running)'} as {user} with the password {password}"
+            for name, users in self.record.read("credentials.json").items() if name in urls
+            for user, password in users.items()
+        ]  # fmt: skip
+        first = next(iter(urls))
+        return "\n".join([
+            *lines,
+            "The certificate is self-signed: the browser will warn.",
+            f"look inside:  hubsmith ssh {self.file} {first}",
+            f"its console:  tail -f {self.record.folder / first / 'console.log'}",
+            f"stop:         hubsmith down {self.file}",
+            f"delete it:    hubsmith down {self.file} --delete",
+        ])  # fmt: skip
 
     def down(self, say: Callable[[str, str], None]) -> None:
         """Switch all of them off, the last ones first."""
@@ -151,7 +171,7 @@ class Fleet:
 
 
 def at_once(
-    machines: Mapping[str, QemuHost], work: Callable[[str, QemuHost], T], stop: threading.Event | None = None
+    machines: Mapping[str, QemuMachine], work: Callable[[str, QemuMachine], T], stop: threading.Event | None = None
 ) -> dict[str, T]:
     """Do something with several machines in a thread each.
 

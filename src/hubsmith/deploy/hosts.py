@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from hubsmith.definition.load import load, nearest, read
+from hubsmith.definition.load import load, read
 from hubsmith.definition.models import Slug, Strict
 from hubsmith.errors import DefinitionError
+from hubsmith.words import nearest
 
 
 class Head(Strict):

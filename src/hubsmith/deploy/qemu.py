@@ -21,6 +21,7 @@ from hubsmith.deploy.hosts import Host, Network
 from hubsmith.deploy.record import Record
 from hubsmith.deploy.user_data import user_data
 from hubsmith.errors import HubsmithError, ImageFailed
+from hubsmith.release import Release
 from hubsmith.run import run
 from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
 from hubsmith.vm.accel import require_tools
@@ -56,7 +57,7 @@ class Replacing(enum.Enum):
     ALWAYS = enum.auto()
 
 
-class QemuHost:
+class QemuMachine:
     """One machine of a deployment.
 
     :param root: the project's tree, where ``out/<image>/`` is.
@@ -137,19 +138,10 @@ class QemuHost:
         """Whether its disk exists."""
         return (self.folder / DISK).exists()
 
-    def _image(self) -> tuple[Path, str]:
-        """The built image and its checksum.
-
-        :raises HubsmithError: it is not built.
-        """
-        image = self.root / "out" / self.host.image / f"{self.host.image}.qcow2"
-        sums = image.parent / "SHA256SUMS"
-        lines = sums.read_text().splitlines() if sums.is_file() and image.is_file() else []
-        for line in lines:
-            if line.split()[1:] in ([image.name], [f"*{image.name}"]):
-                return image, line.split()[0]
-        mend = f"hubsmith build {self.host.image}"
-        raise HubsmithError(f"the image {self.host.image!r} is not built", where=str(image), mend=mend)
+    @property
+    def release(self) -> Release:
+        """The image that it would be made of now."""
+        return Release.of(self.root, self.host.image)
 
     def _pinned(self, sha256: str) -> Path:
         return self.record.folder / f"{sha256}.qcow2"
@@ -163,7 +155,7 @@ class QemuHost:
             return self._pin_once()
 
     def _pin_once(self) -> str:
-        image, sha256 = self._image()
+        image, sha256 = self.release.disk, self.release.sha256
         if not (pinned := self._pinned(sha256)).exists():
             partial = pinned.with_suffix(".part")
             partial.unlink(missing_ok=True)
@@ -191,7 +183,7 @@ class QemuHost:
         names = {"host": "other hardware", "settings": "other settings", "nic": "another network"}
         found = [what for key, what in names.items() if had.get(key) != now[key]]
         try:
-            if self._image()[1] != had["sha256"]:
+            if self.release.sha256 != had["sha256"]:
                 found.append("another image")
         except HubsmithError:
             pass  # it was built once and is not there any more: nothing newer is known
@@ -297,8 +289,7 @@ class QemuHost:
 
     def _modules(self) -> list[str]:
         """Those of the built image."""
-        manifest = self.root / "out" / self.host.image / "manifest.json"
-        return list(json.loads(manifest.read_text())["modules"]) if manifest.is_file() else []
+        return list(self.release.manifest.get("modules", ()))
 
     def _wait(self, machine: Machine, say: Say, wait: float, stop: threading.Event, since: int) -> None:
         stage, told, hub = 0, "", "jupyterhub" in self._modules()

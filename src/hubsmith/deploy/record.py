@@ -7,7 +7,6 @@ import hashlib
 import ipaddress
 import itertools
 import json
-import os
 import secrets
 import shutil
 import threading
@@ -17,7 +16,7 @@ from typing import Any
 
 import tomli_w
 
-from hubsmith.definition.load import nearest
+from hubsmith import files
 from hubsmith.deploy.hosts import Host, Network
 from hubsmith.deploy.values import Source, fill
 from hubsmith.errors import HubsmithError
@@ -25,6 +24,7 @@ from hubsmith.paths import state_dir
 from hubsmith.settings.keys import new_private_key, pin_of
 from hubsmith.settings.load import parse
 from hubsmith.settings.passwords import hash_password, one_time_password
+from hubsmith.words import nearest
 
 
 class Record:
@@ -148,18 +148,13 @@ class Record:
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder; empty when there is none."""
         path = self.folder / name
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file of the folder, readable by its owner only, as a whole."""
         path = self.folder / name
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        partial = path.with_suffix(".part")
-        with open(partial, "w", opener=lambda p, flags: os.open(p, flags, 0o600)) as stream:
-            stream.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        files.write(path, files.canonical(content), mode=0o600, durable=True)
 
     def forget(self) -> None:
         """Delete the folder with all disks and secrets."""

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import requests
 from debian.debian_support import Version
 
+from hubsmith.archives.apt import apt_root
+from hubsmith.archives.artifacts import Artifact, ArtifactsGone
+from hubsmith.archives.download import TIMEOUT
+from hubsmith.archives.sources import DebianSource
 from hubsmith.errors import HubsmithError
-from hubsmith.fetch.artifacts import Artifact, ArtifactsGone
-from hubsmith.fetch.download import TIMEOUT
-from hubsmith.fetch.sources import DebianSource
-from hubsmith.lock.apt import apt_root
 
 _WHERE = {
     "pypi": "its index no longer has this file: the release was taken back, or the index is another one",

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from hubsmith.fetch.artifacts import ArtifactsGone, artifacts_of
+from hubsmith.archives.artifacts import ArtifactsGone
 from hubsmith.fetch.run import Fetcher, Report
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import committed_path, load_matching, locate, refreshed_path, save
 from hubsmith.lock.inputs import TOOLS, Inputs, inputs_of, locks_of
 from hubsmith.lock.models import Lock

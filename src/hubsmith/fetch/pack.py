@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO
 
-from hubsmith.definition import canonical
+from hubsmith import files
+from hubsmith.archives.cache import Cache
 from hubsmith.errors import FetchError
-from hubsmith.fetch.artifacts import artifacts_of
-from hubsmith.fetch.cache import Cache
 from hubsmith.fetch.run import Fetcher, Report, artifact_path
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import committed_path, dumps, load_matching, locate, refreshed_path, save
 from hubsmith.lock.inputs import TOOLS, inputs_of, locks_of
 from hubsmith.lock.models import Lock
@@ -44,15 +42,8 @@ def pack(root: Path, image: str, target: Path, *, refreshed: bool = False) -> in
         locks[name] = load_matching(locate(root, name, refreshed=refreshed).path, inputs_of(root, name))
     fetcher = Fetcher()
     fetcher.fetch(list(locks.values()))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as stream:
-        try:
-            _write(stream, locks, fetcher.cache)
-            os.fchmod(stream.fileno(), 0o644)
-            Path(stream.name).replace(target)
-        except BaseException:
-            Path(stream.name).unlink(missing_ok=True)
-            raise
+    with files.replacing(target) as stream:
+        _write(stream, locks, fetcher.cache)
     return target.stat().st_size
 
 
@@ -73,7 +64,7 @@ def _write(stream: IO[bytes], locks: Mapping[str, Lock], cache: Cache) -> None:
             path = cache.path(sha256)
             if not cache.has(sha256, artifact.size):
                 path = Path(artifact_path(artifact))
-            if canonical.file_sha256(path) != sha256:
+            if files.sha256(path) != sha256:
                 raise FetchError(
                     "its bytes on this machine are damaged", where=str(path), mend=f"delete {path}, then hubsmith fetch"
                 )
@@ -129,7 +120,7 @@ def _read(tar: tarfile.TarFile, cache: Cache) -> dict[str, str]:
                 part.truncate(0)
                 shutil.copyfileobj(content, part)
                 part.flush()
-                if canonical.file_sha256(Path(part.name)) != artifact[1]:
+                if files.sha256(Path(part.name)) != artifact[1]:
                     part.truncate(0)
                     raise FetchError(f"{member.name} is damaged", where=str(tar.name))
                 cache.complete_part(artifact[1], artifact[1])

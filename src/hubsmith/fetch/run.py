@@ -9,14 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hubsmith.archives import JOBS
+from hubsmith.archives.artifacts import Artifact
+from hubsmith.archives.cache import Cache
 from hubsmith.errors import FetchError
 from hubsmith.fetch import nixstore
-from hubsmith.fetch.artifacts import Artifact, artifacts_of
-from hubsmith.fetch.cache import Cache
+from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.models import Lock
-
-#: Parallel transfers when nothing else is asked for.
-JOBS = 8
 
 
 @dataclass
@@ -92,7 +91,7 @@ class Fetcher:
             count = "1 artifact is" if len(missing) == 1 else f"{len(missing)} artifacts are"
             raise FetchError(f"{count} missing, and no archive may be asked:{names}{more}")
         # Imported late: the clients of the archives take half a second, and most calls have nothing to download.
-        from hubsmith.fetch.transfer import download
+        from hubsmith.archives.transfer import download
 
         download(missing, self.cache, self.jobs)
         self.report.downloaded += len(missing)
@@ -130,8 +129,3 @@ class Fetcher:
 def artifact_path(artifact: Artifact) -> str:
     """Where an artifact is in the Nix store."""
     return nixstore.fixed_path(artifact.sha256, artifact.store_name)
-
-
-def fetch_locks(locks: Sequence[Lock], *, jobs: int = JOBS) -> Report:
-    """Fetch every artifact of some locks; see :meth:`Fetcher.fetch`."""
-    return Fetcher(jobs=jobs).fetch(locks)

@@ -1,6 +1,6 @@
 """What runs inside an appliance: apply the settings, tell the status.
 
-In the image the files ``hubsmith/{__init__,errors,run}.py`` and the folders ``hubsmith/settings`` and
+In the image the files ``hubsmith/{__init__,errors,run,words}.py`` and the folders ``hubsmith/settings`` and
 ``hubsmith/guest`` lie in ``/usr/lib/hubsmith/python`` and are run by Debian's ``/usr/bin/python3``.
 
 The contract with the modules

@@ -6,11 +6,11 @@ import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 
-from hubsmith.definition.load import nearest
+from hubsmith.archives.apt import AptRoot, Stanza
 from hubsmith.errors import LockError
-from hubsmith.lock.apt import AptRoot, Stanza
 from hubsmith.lock.models import DebianPackage
 from hubsmith.run import CommandFailed, run
+from hubsmith.words import nearest
 
 _ALWAYS = re.compile(r"^(Essential: yes|Priority: required)$", re.MULTILINE)
 _URI = re.compile(r"^'(?P<uri>[^']+)' (?P<name>[^_ ]+)_(?P<version>[^_ ]+)_(?P<arch>[a-z0-9]+)\.deb (?P<size>\d+) ")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hubsmith.definition import canonical
+from hubsmith import files
 from hubsmith.errors import LockError
 from hubsmith.lock.inputs import TOOLS, Inputs, inputs_of
 from hubsmith.lock.models import Lock
@@ -70,12 +70,12 @@ def load(path: Path, *, mend: str = "hubsmith lock") -> Lock:
 
 def dumps(lock: Lock) -> str:
     """A lock as its canonical text."""
-    return canonical.dumps(json.loads(lock.model_dump_json(by_alias=True, exclude_none=True)))
+    return files.canonical(json.loads(lock.model_dump_json(by_alias=True, exclude_none=True)))
 
 
 def save(lock: Lock, path: Path) -> None:
     """Write a lock as canonical JSON, as a whole."""
-    canonical.write(path, dumps(lock))
+    files.write(path, dumps(lock))
 
 
 def load_matching(path: Path, inputs: Inputs) -> Lock:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubsmith.definition import canonical, define, load_tools
+from hubsmith import files
+from hubsmith.definition import define, load_tools
 
 #: The name under which the toolchain is locked, next to the images.
 TOOLS = "tools"
@@ -40,7 +41,7 @@ class Inputs:
     @property
     def sha256(self) -> str:
         """The checksum that a lock made from these inputs holds."""
-        return canonical.sha256(self.json())
+        return files.canonical_sha256(self.json())
 
 
 def locks_of(root: Path, image: str) -> list[str]:

@@ -8,9 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-#: The version of the lock's format; one more when old locks can no longer be read.
-SCHEMA = 1
-
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +78,7 @@ class Busybox(_Frozen):
 class Lock(_Frozen):
     """The lock of an image, or of the toolchain (`image` is then `tools` and `busybox` is set)."""
 
+    #: The version of the format; one more when old locks can no longer be read.
     schema_: Literal[1] = Field(default=1, alias="schema")
     image: str
     inputs_sha256: Sha256

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hubsmith.archives.machine import npm_config
 from hubsmith.errors import LockError
-from hubsmith.lock.learn import learn_tarballs
-from hubsmith.lock.machine import npm_config
+from hubsmith.lock.measure import measure_tarballs
 from hubsmith.lock.models import DebianPackage, NpmPackage, NpmTree
 from hubsmith.run import CommandFailed, run
 
@@ -90,15 +90,15 @@ def solve(tree: str, requirements: Sequence[str], node: str, where: str) -> list
 def complete(requirements: Sequence[str], chosen: Sequence[Chosen]) -> NpmTree:
     """A solved tree with the size and SHA-256 of each tarball.
 
-    :raises LockError: see :func:`hubsmith.lock.learn.learn_tarballs`.
+    :raises LockError: see :func:`hubsmith.lock.measure.measure_tarballs`.
     """
-    learned = learn_tarballs(chosen)
+    measured = measure_tarballs(chosen)
     packages = [
         NpmPackage(
             name=one.name, version=one.version, location=one.location, path=one.path,
             size=size, installed_size=unpacked, sha256=sha256, bin=dict(one.bin),
         )
-        for one, (sha256, size, unpacked) in zip(chosen, learned, strict=True)
+        for one, (sha256, size, unpacked) in zip(chosen, measured, strict=True)
     ]  # fmt: skip
     return NpmTree(requirements=list(requirements), packages=packages)
 

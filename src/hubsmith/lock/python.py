@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hubsmith.archives.machine import pip_config
 from hubsmith.errors import LockError
-from hubsmith.lock.learn import learn_wheels
-from hubsmith.lock.machine import pip_config
+from hubsmith.lock.measure import measure_wheels
 from hubsmith.lock.models import DebianPackage, PythonEnv, Wheel
 from hubsmith.run import CommandFailed, run
 
@@ -137,9 +137,9 @@ def solve(env: str, requirements: Sequence[str], target: Target, where: str) -> 
 def complete(requirements: Sequence[str], chosen: Sequence[Chosen]) -> PythonEnv:
     """A solved environment with the size of each wheel.
 
-    :raises FetchError: see :func:`hubsmith.lock.learn.learn_wheels`.
+    :raises FetchError: see :func:`hubsmith.lock.measure.measure_wheels`.
     """
-    sizes = learn_wheels(chosen)
+    sizes = measure_wheels(chosen)
     wheels = [
         Wheel(name=one.name, version=one.version, file=one.file, size=size, installed_size=unpacked, sha256=one.sha256)
         for one, (size, unpacked) in zip(chosen, sizes, strict=True)

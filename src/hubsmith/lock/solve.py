@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hubsmith.fetch.artifacts import Artifact
-from hubsmith.fetch.run import Fetcher
+from hubsmith.archives import JOBS
+from hubsmith.archives.apt import apt_root
+from hubsmith.archives.cache import Cache
+from hubsmith.archives.transfer import download
 from hubsmith.lock import busybox, npm, python
-from hubsmith.lock.apt import apt_root
+from hubsmith.lock.artifacts import artifact_of
 from hubsmith.lock.debian import Solver
 from hubsmith.lock.inputs import TOOLS, Inputs
 from hubsmith.lock.models import Busybox, DebianPackage, Lock, NpmTree, PythonEnv
@@ -70,9 +72,9 @@ def _environments(
 
 def _busybox(packages: Sequence[DebianPackage]) -> Busybox:
     deb = busybox.package(packages)
-    fetcher = Fetcher()
-    cache = fetcher.cache
-    fetcher.into_cache([Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256)])
+    cache = Cache()
+    if not cache.has(deb.sha256, deb.size):
+        download([artifact_of(deb)], cache, JOBS)
     with TemporaryDirectory(prefix=".busybox-", dir=cache.folder) as folder:
         target = Path(folder) / "busybox"
         busybox.extract(cache.path(deb.sha256), target)

@@ -9,7 +9,7 @@ from pathlib import Path
 from hubsmith.errors import HubsmithError
 from hubsmith.lock.files import LockChoice, committed_path
 from hubsmith.plan import dumps
-from hubsmith.plan.oftree import manifest_of
+from hubsmith.plan.images import manifest_with
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
         return LockChoice(committed_path(args.root, name), name in args.refreshed)
 
     try:
-        manifest = manifest_of(args.root, args.image, choose)
+        manifest = manifest_with(args.root, args.image, choose)
     except HubsmithError as error:
         print(f"plan: {error}", file=sys.stderr)
         return error.exit_code

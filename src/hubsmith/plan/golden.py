@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from hubsmith.definition import canonical
+from hubsmith import files
 
 
 def path_of(root: Path, image: str) -> Path:
@@ -26,7 +26,7 @@ def write(root: Path, image: str, text: str) -> bool:
     path, new = path_of(root, image), line(image, text)
     if path.exists() and path.read_text() == new:
         return False
-    canonical.write(path, new)
+    files.write(path, new)
     return True
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hubsmith.definition import Definition, canonical
+from hubsmith import files
+from hubsmith.definition import Definition
 from hubsmith.definition.models import Image, Ownership
 from hubsmith.definition.resolve import files_of
 from hubsmith.lock.models import Lock
@@ -26,7 +27,7 @@ _ROOMS = {
     "guest": ["src/hubsmith/guest/**/*"],
     "nix": ["nix/*.nix", "nix/*.sh"],
     "settings": ["src/hubsmith/settings/**/*"],
-    "shared": ["src/hubsmith/__init__.py", "src/hubsmith/errors.py", "src/hubsmith/run.py"],
+    "shared": [f"src/hubsmith/{name}.py" for name in ("__init__", "errors", "files", "run", "words")],
 }
 #: Of these rooms, what only the build machine runs (`nix/image.nix` leaves most of it out too).
 _NOT_CODE = re.compile(r"src/hubsmith/build/nix\w*\.py|.*/__pycache__/.*")
@@ -92,7 +93,7 @@ def _kind(image: Image) -> dict[str, Any]:
 
 def dumps(manifest: dict[str, Any]) -> str:
     """The manifest as its canonical text."""
-    return canonical.dumps(manifest)
+    return files.canonical(manifest)
 
 
 def _ownership(own: Ownership | None, mode: str) -> dict[str, str]:
@@ -118,7 +119,7 @@ def _files(definition: Definition) -> Iterator[dict[str, Any]]:
                 **entry,
                 **_ownership(module.modes.get(str(path)), "0755" if _executable(source) else "0644"),
                 "size": source.stat().st_size,
-                "sha256": canonical.file_sha256(source),
+                "sha256": files.sha256(source),
             }
 
 
@@ -134,7 +135,7 @@ def _templates(definition: Definition) -> Iterator[dict[str, Any]]:
     for name, module in definition.modules.items():
         for template in module.templates:
             source = definition.root / "modules" / name / "templates" / template.source
-            yield {**template.model_dump(mode="json"), "module": name, "sha256": canonical.file_sha256(source)}
+            yield {**template.model_dump(mode="json"), "module": name, "sha256": files.sha256(source)}
 
 
 def _sources_sha256(folder: Path) -> str:
@@ -168,5 +169,5 @@ def _tree_sha256(root: Path, paths: Iterable[Path]) -> str:
         if path.is_symlink():
             digest.update(f"link {relative} {path.readlink()}\n".encode())
         elif path.is_file():
-            digest.update(f"file {relative} {_executable(path):d} {canonical.file_sha256(path)}\n".encode())
+            digest.update(f"file {relative} {_executable(path):d} {files.sha256(path)}\n".encode())
     return digest.hexdigest()

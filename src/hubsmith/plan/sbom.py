@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hubsmith.definition import canonical
+from hubsmith import files
 
 
 def _purl(kind: str, name: str, version: str, **qualifiers: str) -> str:
@@ -41,7 +41,7 @@ def make(manifest: dict[str, Any]) -> dict[str, Any]:
 
     :param manifest: see :func:`hubsmith.plan.manifest.make`.
     """
-    checksum = canonical.sha256(manifest)
+    checksum = files.canonical_sha256(manifest)
     found: dict[str, tuple[dict[str, Any], dict[str, set[str]]]] = {}
 
     def add(purl: str, package: dict[str, Any], place: str | None = None) -> None:
@@ -85,7 +85,7 @@ def make(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> int:
     """Print the bill of materials of a manifest file."""
-    sys.stdout.write(canonical.dumps(make(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
+    sys.stdout.write(files.canonical(make(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
     return 0
 
 

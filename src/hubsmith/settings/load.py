@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -20,9 +19,8 @@ from hubsmith.settings.lines import key_lines, nearest_line
 from hubsmith.settings.rules import judge
 from hubsmith.settings.scalars import Label, Secret, format_duration, format_size
 from hubsmith.settings.schema import Settings
+from hubsmith.words import closest
 
-#: Where the guest has them.
-SETTINGS_FILE = Path("/etc/hubsmith/settings.toml")
 #: Clouds take far less user-data (OpenStack: 64 KiB): anything larger is another file by mistake.
 LARGEST_FILE = 1024 * 1024
 
@@ -53,7 +51,7 @@ TOML_TYPES = {
 }
 
 
-def load(path: Path = SETTINGS_FILE) -> Settings:
+def load(path: Path) -> Settings:
     """Read and check a settings file.
 
     :raises SettingsError: it is missing, unreadable, no TOML, or has bad values; all problems at once.
@@ -190,9 +188,9 @@ def _found(key: str, what: str, raw: dict[str, Any]) -> Problem:
 
 def _unknown(path: str, known: dict[str, FieldInfo]) -> Problem:
     outer, _, key = path.rpartition(".")
-    near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.6)
+    near = closest(key, known)
     kind = "key" if outer else "table"
-    what = f"unknown {kind}" + (f"; did you mean `{near[0]}`?" if near else "")
+    what = f"unknown {kind}" + (f"; did you mean `{near}`?" if near else "")
     return Problem(path, what, hint=f"known: {', '.join(known)}")
 
 

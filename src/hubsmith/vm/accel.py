@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hubsmith import files
 from hubsmith.errors import HarnessFailed, HubsmithError
 from hubsmith.paths import cache_dir
 from hubsmith.run import run, spawn
@@ -129,10 +130,7 @@ def detect() -> Accelerator:
     if known is None or known.get("key") != key:
         good, why = boots(Accelerator("kvm", ""))
         known = {"key": key, "good": good, "why": why}
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        fresh = cache.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(known))
-        fresh.replace(cache)
+        files.write(cache, files.canonical(known))
     if known["good"]:
         return Accelerator("kvm", str(known["why"]))
     return _announce(Accelerator("tcg", f"KVM is broken here: {known['why']}"))

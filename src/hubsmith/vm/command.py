@@ -80,6 +80,7 @@ def command(
         "-device", "virtio-rng-pci",
         # A changed id tells a restored guest's kernel to renew its random numbers: clones must not share them.
         "-device", "vmgenid,guid=auto",
+        # As in a cloud: the guest agent's port is there, and nobody need be at its other end.
         "-chardev", f"socket,id=agent,path={AGENT},server=on,wait=off",
         "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
     ]  # fmt: skip
@@ -135,14 +136,7 @@ def _network(origin: str, hardware: Hardware, attachments: Attachments, ports: M
     nat += [f"net={attachments.network}"] if attachments.network else []
     nat += [f"hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in sorted(ports.items())]
     nat += [f"guestfwd=tcp:{place}-cmd:{comma(line)}" for place, line in attachments.guest_forwards.items()]
-    argv: list[str] = []
-    if hardware.shaped:
-        # The NAT and the guest's NIC are two ports of a network of ours, which can delay, lose and cut.
-        argv += ["-netdev", ",".join([*nat, "id=nat"]), "-netdev", _dgram("natlink")]
-        argv += ["-netdev", "hubport,id=hub0,hubid=0,netdev=nat", "-netdev", "hubport,id=hub1,hubid=0,netdev=natlink"]
-        argv += ["-netdev", _dgram("net0")]
-    else:
-        argv += ["-netdev", ",".join([*nat, "id=net0"])]
+    argv = ["-netdev", ",".join([*nat, "id=net0"])]
     for number, _ in enumerate(hardware.lans, start=1):
         argv += ["-netdev", _dgram(f"net{number}")]
     for number in range(len(hardware.lans) + 1):

@@ -38,7 +38,6 @@ class Hardware:
     :ivar outbound: the guest reaches the host (as ``10.0.2.2``) and what lies beyond it. Without it, only the
         forwards and the metadata service work.
     :ivar lans: names of private networks between machines (:class:`hubsmith.vm.lan.Lan`): one more NIC for each.
-    :ivar shaped: the first NIC goes through a :class:`hubsmith.vm.lan.Lan` of its own, so that it can be delayed.
     :ivar display: a graphics adapter, for screenshots.
     :ivar durable: flushes of the guest reach the host's disk. Off for tests: a power cut of a *machine* loses nothing
         that the host's kernel has (see :mod:`hubsmith.vm.disks`).
@@ -55,7 +54,6 @@ class Hardware:
     forwards: Mapping[int, int] = field(default_factory=lambda: {22: 0, 80: 0, 443: 0})
     outbound: bool = True
     lans: tuple[str, ...] = ()
-    shaped: bool = False
     display: bool = True
     durable: bool = False
     extra: tuple[str, ...] = ()

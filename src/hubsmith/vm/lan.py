@@ -1,4 +1,4 @@
-"""A private network between machines: an Ethernet switch that can delay, lose and cut, and needs no privileges.
+"""A private network between machines: an Ethernet switch that can be cut in two, and needs no privileges.
 
 Each NIC is a pair of unix datagram sockets in its machine's folder (QEMU's ``-netdev dgram``), one Ethernet frame per
 datagram. There is no connection that could break, so machines come, crash and return as they like.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import os
-import random
 import selectors
 import socket
 import threading
@@ -47,18 +46,14 @@ class _Frame:
 class Lan:
     """The switch; runs in a thread of its own until it is closed.
 
-    :param name: for error messages.
-    :param seed: of the random losses and delays, so that a test can be repeated.
+    :param name: of its thread.
     """
 
-    def __init__(self, name: str, seed: int = 0) -> None:
-        self.name = name
-        self._random = random.Random(seed)
+    def __init__(self, name: str) -> None:
         self._lock = threading.Lock()
         self._ports: dict[Path, _Port] = {}
         self._addresses: dict[bytes, _Port] = {}
         self._groups: list[set[str]] = []
-        self._delay = self._jitter = self._loss = 0.0
         self._queue: list[_Frame] = []
         self._count = 0
         self._selector = selectors.DefaultSelector()
@@ -93,16 +88,6 @@ class Lan:
         """Take a NIC off the network."""
         with self._lock:
             self._detach(folder / lan_sockets(nic)[1])
-
-    def shape(self, *, delay: float = 0.0, jitter: float = 0.0, loss: float = 0.0) -> None:
-        """Delay each frame, and lose some of them. Without arguments: as fast and sound as it can.
-
-        :param delay: seconds, one way.
-        :param jitter: seconds; up to so much more, at random, which also changes the order of frames.
-        :param loss: a fraction from 0 to 1.
-        """
-        with self._lock:
-            self._delay, self._jitter, self._loss = delay, jitter, loss
 
     def partition(self, *groups: Iterable[str]) -> None:
         """Cut the network: only members of one group reach each other, and who is in none reaches nobody."""
@@ -171,11 +156,8 @@ class Lan:
         return not self._groups or any({source.member, target.member} <= group for group in self._groups)
 
     def _enqueue(self, target: _Port, data: bytes) -> None:
-        if self._loss and self._random.random() < self._loss:
-            return
-        extra = self._random.random() * self._jitter if self._jitter else 0.0
         self._count += 1
-        heapq.heappush(self._queue, _Frame(time.monotonic() + self._delay + extra, self._count, target, data))
+        heapq.heappush(self._queue, _Frame(time.monotonic(), self._count, target, data))
 
     def _deliver(self) -> None:
         now = time.monotonic()

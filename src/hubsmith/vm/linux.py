@@ -13,8 +13,6 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
-import testinfra  # type: ignore[import-untyped]
-
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
 from hubsmith.vm import metadata
 from hubsmith.vm.accel import Accelerator
@@ -135,6 +133,9 @@ class Machine(VirtualMachine):
     @property
     def host(self) -> Any:
         """The machine as testinfra sees it, as root."""
+        # Imported late: it loads pytest, and commands have no use for it.
+        import testinfra  # type: ignore[import-untyped]
+
         self.alive()
         self.ssh  # noqa: B018  opens the connection that testinfra's own ssh calls share
         # controlpersist=0: the connection is in the configuration already.
@@ -210,18 +211,6 @@ class Machine(VirtualMachine):
         except HubsmithError as error:
             return f"(the journal cannot be read: {error.what})"
         return f"the journal of {unit or self.name}:\n{out.strip() or '(empty)'}"
-
-    def wait_for_port(self, port: int, timeout: float = 120) -> None:
-        """Wait until something in the guest listens on a TCP port."""
-        check = f"ss -Hltn 'sport = :{port}' | grep -q ."
-        self.wait_until(f"port {port} of {self.name}", lambda: self.execute(check).rc == 0, timeout, interval=0.5)
-
-    def wait_for_closed_port(self, port: int, timeout: float = 60) -> None:
-        """Wait until nothing in the guest listens on a TCP port any more."""
-        check = f"ss -Hltn 'sport = :{port}' | grep -q ."
-        self.wait_until(
-            f"port {port} of {self.name} to close", lambda: self.execute(check).rc == 1, timeout, interval=0.5
-        )
 
     def get(self, path: str = "/", *, scheme: str = "https", host: str | None = None, timeout: float = 60) -> Answer:
         """One HTTP request through the forwarded port; certificates are not judged, redirects not followed.

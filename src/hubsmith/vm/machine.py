@@ -21,7 +21,6 @@ from hubsmith.vm.accel import OVMF_VARS, Accelerator, detect
 from hubsmith.vm.command import Attachments
 from hubsmith.vm.console import Console
 from hubsmith.vm.hardware import Hardware
-from hubsmith.vm.lan import Lan
 from hubsmith.vm.place import Adopted, Place, Process
 from hubsmith.vm.qmp import QmpClient
 from hubsmith.vm.testbed import free_memory_mb, kill
@@ -83,7 +82,6 @@ class VirtualMachine:
         self.started_at = 0
         self._process: Process | None = None
         self._qmp: QmpClient | None = None
-        self._shaper: Lan | None = None
         testbed.machines.append(self)
         testbed.on_close(self.kill)
 
@@ -294,13 +292,6 @@ class VirtualMachine:
         """Plug or unplug a network cable."""
         self.qmp.execute("set_link", name=f"nic{nic}", up=up)
 
-    @property
-    def shaper(self) -> Lan:
-        """What the first NIC goes through, to delay, lose or cut; for hardware with ``shaped``."""
-        if self._shaper is None:
-            raise HarnessFailed(f"the machine {self.name!r} has no shaped NIC, or is off")
-        return self._shaper
-
     def screenshot(self, file: Path) -> Path:
         """Write what the graphics adapter shows, as PNG.
 
@@ -408,12 +399,6 @@ class VirtualMachine:
         """Put its NICs on their private networks."""
         for number, name in enumerate(self.hardware.lans, start=1):
             self.testbed.lan(name).attach(self.folder, f"net{number}", self.name)
-        if self.hardware.shaped:
-            if self._shaper is None:
-                self._shaper = Lan(f"{self.name}-nat")
-                self.testbed.on_close(self._shaper.close)
-            self._shaper.attach(self.folder, "net0", self.name)
-            self._shaper.attach(self.folder, "natlink", "nat")
 
     def _qemu_log(self, lines: int = 15) -> str:
         path = self.folder / "qemu.log"

@@ -109,15 +109,6 @@ def password(folder: Path) -> str | None:
     return posted.read_text() if posted.exists() else None
 
 
-def disturb(folder: Path, *, status: int | None = None, delay: float = 0.0) -> None:
-    """Let the metadata service answer each request with an error, or late; without arguments it is well again.
-
-    :param status: an HTTP status, such as 503.
-    :param delay: seconds before each answer.
-    """
-    (folder / SERVICE / metadata_server.FAULT).write_text(json.dumps({"status": status, "delay": delay}))
-
-
 Tree = dict[str, str]
 
 

@@ -6,11 +6,8 @@ session token, ``/openstack/latest/password`` takes one post. Only the standard 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
-import time
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +18,6 @@ TREE = "tree"
 INDEX = ".index"
 LOG = "requests.log"
 PASSWORD = "password"
-FAULT = "fault.json"
 TOKEN = "c2Vzc2lvbg=="
 
 
@@ -84,12 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         return bytes(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
 
     def answer(self, status: int, text: str) -> None:
-        """Send it, unless a fault is switched on."""
-        fault: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            fault = json.loads((self.folder / FAULT).read_text())
-        time.sleep(fault.get("delay") or 0)
-        status, text = (fault["status"], "disturbed") if fault.get("status") else (status, text)
+        """Send it, and note the request."""
         data = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/plain; charset=utf-8")

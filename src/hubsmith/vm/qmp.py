@@ -115,30 +115,6 @@ class QmpClient:
         with self._faults(what):
             return _events.run(ask(), what, timeout)
 
-    def wait_event(self, *names: str, timeout: float) -> dict[str, Any]:
-        """The first event with one of these names since the connection or the last call; others are dropped.
-
-        :raises HarnessFailed: none came within ``timeout`` seconds, or the connection broke.
-        """
-
-        async def first() -> dict[str, Any]:
-            closed = asyncio.ensure_future(self._client.runstate_changed())
-            event = asyncio.ensure_future(self._client.events.get())
-            try:
-                while True:
-                    await asyncio.wait({event, closed}, return_when=asyncio.FIRST_COMPLETED)
-                    if not event.done():
-                        raise EOFError("QEMU closed the connection")
-                    if event.result()["event"] in names:
-                        return dict(event.result())
-                    event = asyncio.ensure_future(self._client.events.get())
-            finally:
-                closed.cancel()
-                event.cancel()
-
-        with self._faults(f"the wait for {'/'.join(names)}"):
-            return _events.run(first(), f"with {'/'.join(names)}", timeout)
-
     def close(self) -> None:
         """Close the connection; never raises, since it is called when QEMU is already gone."""
         # The library reports here whatever broke the connection earlier, down to its own assertions.

@@ -1,7 +1,7 @@
 """A private network that outlives the command: the switch of :mod:`hubsmith.vm.lan` in a process of its own.
 
 What it does is written down in one file, which it reads again when the file changes: who is plugged in, who is cut
-off, how slow it is. So a switch that died is started again as it was, and machines never notice.
+off. So a switch that died is started again as it was, and machines never notice.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hubsmith import files
 from hubsmith.errors import HarnessFailed
 from hubsmith.run import spawn
 from hubsmith.vm.lan import Lan
@@ -84,9 +85,7 @@ class LastingLan:
             path = self.folder / PLAN
             plan = read(path) or {"version": 0, "ports": {}, "groups": []}
             yield plan
-            fresh = path.with_suffix(".part")
-            fresh.write_text(json.dumps(plan, indent=1, sort_keys=True) + "\n")
-            fresh.replace(path)
+            files.write(path, files.canonical(plan))
 
     def _wait(self, version: int) -> None:
         deadline = time.monotonic() + START
@@ -115,7 +114,7 @@ class LastingLan:
 def read(path: Path) -> dict[str, Any] | None:
     """The plan of a network, or None when there is none (any more)."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
 

@@ -40,7 +40,7 @@ def main() -> None:
     epoch = int(spec["epoch"])
     out = Path(os.environ["out"])
     out.mkdir()
-    join = tree.Join(epoch, rules.place, rules.wanted_early)
+    join = tree.Join(epoch, rules.image_path, rules.wanted_early)
     tars = [Path(spec["packages"]), *map(Path, spec["envs"])]
     if spec["containers"]:
         tars.append(containers(spec["containers"], epoch, Path("/build/containers.tar")))

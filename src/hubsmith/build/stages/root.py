@@ -24,7 +24,7 @@ LIBRARY = "usr/lib/hubsmith"
 Early = dict[str, tuple[str | None, str]]
 #: The rooms of the Python package that the guest runs, and the single files that they import.
 GUEST_ROOMS = ("settings", "guest")
-GUEST_FILES = ("__init__.py", "errors.py", "run.py")
+GUEST_FILES = ("__init__.py", "errors.py", "run.py", "words.py")
 
 
 def module_files(manifest: dict[str, Any], modules: Path, uid: dict[str, int], gid: dict[str, int]) -> list[Addition]:

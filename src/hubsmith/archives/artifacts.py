@@ -1,14 +1,13 @@
-"""What there is to fetch: one artifact per `.deb`, wheel and npm tarball of a lock."""
+"""Artifacts: the single files that archives hold for us."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from hubsmith.errors import FetchError
-from hubsmith.lock.models import Lock
 
 Kind = Literal["debian", "debian-security", "pypi", "npm"]
 
@@ -60,22 +59,3 @@ class ArtifactsGone(FetchError):
         count = "1 artifact is" if len(gone) == 1 else f"{len(gone)} artifacts are"
         lines = details or [str(artifact) for artifact in gone]
         super().__init__(f"{count} gone from the archive" + "".join(f"\n  - {line}" for line in lines), mend=mend)
-
-
-def artifacts_of(locks: Iterable[Lock]) -> list[Artifact]:
-    """All artifacts of some locks: each once, sorted."""
-    found: dict[tuple[str, str], Artifact] = {}
-
-    def add(artifact: Artifact) -> None:
-        found[(artifact.sha256, artifact.store_name)] = artifact
-
-    for lock in locks:
-        for deb in lock.debian:
-            add(Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256))
-        for env in lock.python.values():
-            for wheel in env.wheels:
-                add(Artifact("pypi", wheel.name, wheel.version, wheel.file, wheel.size, wheel.sha256))
-        for tree in lock.npm.values():
-            for package in tree.packages:
-                add(Artifact("npm", package.name, package.version, package.path, package.size, package.sha256))
-    return sorted(found.values())

@@ -32,6 +32,7 @@ import pytest
 
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
 from hubsmith.paths import project_root
+from hubsmith.release import Release
 from hubsmith.vm.accel import require_tools
 from hubsmith.vm.checks import Allowed, problems
 from hubsmith.vm.hardware import Hardware
@@ -63,12 +64,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def image_file(name: str) -> Path:
     """The disk image of that name or path.
 
-    :raises HarnessFailed: it is not built.
+    :raises HarnessFailed: it is not built, or is no disk.
     """
-    path = Path(name) if "/" in name else project_root() / "out" / name / f"{name}.qcow2"
-    if not path.is_file():
-        raise HarnessFailed("the image is not built", where=str(path), mend=f"hubsmith build {name}")
-    return path
+    if "/" in name:
+        if not Path(name).is_file():
+            raise HarnessFailed("there is no such disk image", where=name)
+        return Path(name)
+    try:
+        return Release.of(project_root(), name).disk
+    except HubsmithError as error:
+        raise HarnessFailed(error.what, where=error.where, mend=error.mend) from None
 
 
 @pytest.fixture(scope="session")

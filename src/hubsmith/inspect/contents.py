@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hubsmith.definition.canonical import file_sha256
+from hubsmith import files
+from hubsmith.inspect.inodes import Erofs, Inode
 from hubsmith.paths import cache_dir
-from hubsmith.plan.inodes import Erofs, Inode
 from hubsmith.run import run
 
 #: Kind → magic bytes and where they are. A GPT's header is in the second sector.
@@ -71,7 +71,7 @@ def _disk(disk: Path, scratch: Path) -> tuple[Things, dict[str, Any] | None]:
             inside, manifest = _root(part, scratch)
             things |= inside
         elif thing["type"] == _BIOS:
-            things[f"partition {name}"] |= {"sha256": file_sha256(part)}
+            things[f"partition {name}"] |= {"sha256": files.sha256(part)}
         part.unlink()
     return things, manifest
 
@@ -97,7 +97,7 @@ def _esp(image: Path, scratch: Path) -> Things:
         f"esp /{file.relative_to(folder)}": {
             "size": file.stat().st_size,
             "mtime": int(file.stat().st_mtime),
-            "sha256": file_sha256(file),
+            "sha256": files.sha256(file),
         }
         for file in sorted(folder.rglob("*"))
         if file.is_file()
@@ -122,7 +122,7 @@ def _entry(inode: Inode, extracted: Path) -> dict[str, Any]:
         "mtime": inode.mtime,
     }
     if entry["type"] == "file":
-        entry |= {"size": inode.size, "sha256": file_sha256(extracted)}
+        entry |= {"size": inode.size, "sha256": files.sha256(extracted)}
     elif inode.target is not None:
         entry["target"] = inode.target
     elif entry["type"] == "special":

@@ -1,4 +1,4 @@
-"""Learn what solvers do not say: the size of a wheel, and the size and SHA-256 of an npm tarball.
+"""What solvers do not say: the size of a wheel, and the size and SHA-256 of an npm tarball.
 
 What is downloaded for it stays in the cache, where a fetch finds it.
 """
@@ -10,16 +10,15 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Protocol, TypeVar
 
+from hubsmith import files
+from hubsmith.archives import JOBS
+from hubsmith.archives.artifacts import Artifact
+from hubsmith.archives.cache import Cache
+from hubsmith.archives.download import Downloader, Gone
+from hubsmith.archives.sources import NpmSource, PypiSource
 from hubsmith.errors import LockError
-from hubsmith.fetch.artifacts import Artifact
-from hubsmith.fetch.cache import Cache
-from hubsmith.fetch.download import Downloader, Gone
-from hubsmith.fetch.run import JOBS
-from hubsmith.fetch.sources import NpmSource, PypiSource
 from hubsmith.progress import Bytes
 
 ItemT = TypeVar("ItemT")
@@ -52,7 +51,7 @@ class Wheel(Protocol):
     def sha256(self) -> str: ...
 
 
-def learn_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
+def measure_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
     """The size of each wheel, and the size of what is in it, in bytes.
 
     :raises FetchError: one cannot be downloaded.
@@ -74,14 +73,13 @@ def learn_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
     return _in_parallel("wheels", wheels, one, cache)
 
 
-def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
+def measure_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
     """The SHA-256 (hex), the size and the unpacked size in bytes of each, verified against npm's own SHA-512.
 
     :raises LockError: the lock of npm gives no SHA-512 of one, or the registry sends other bytes.
     """
     cache = Cache()
     known = cache.folder / "sha512"
-    known.mkdir(exist_ok=True)
     source = NpmSource(JOBS)
 
     def one(tarball: Tarball, downloader: Downloader) -> tuple[str, int, int]:
@@ -91,9 +89,7 @@ def learn_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
         if not sha256 or not cache.has(sha256):
             artifact = Artifact("npm", tarball.name, tarball.version, tarball.path, 0, "")
             sha256 = _get(downloader, source, artifact, sha512=sha512)
-            with NamedTemporaryFile("w", dir=known, delete=False) as stream:
-                stream.write(sha256)
-            Path(stream.name).replace(note)
+            files.write(note, sha256)
         path = cache.path(sha256)
         with tarfile.open(path, "r:gz") as opened:
             return sha256, path.stat().st_size, sum(member.size for member in opened)

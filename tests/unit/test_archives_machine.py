@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from local_archive import Fault, Server, serving, small_debian, wheel
 
+from hubsmith.archives import machine
+from hubsmith.archives.apt import apt_root
+from hubsmith.archives.artifacts import Artifact
+from hubsmith.archives.download import Gone
+from hubsmith.archives.sources import DebianSource, PypiSource
 from hubsmith.errors import LockError
-from hubsmith.fetch.artifacts import Artifact
-from hubsmith.fetch.download import Gone
-from hubsmith.fetch.sources import DebianSource, PypiSource
-from hubsmith.lock import machine
-from hubsmith.lock.apt import apt_root
 from hubsmith.run import run
 
 

@@ -1,14 +1,14 @@
-"""Bring artifacts into the cache, in parallel."""
+"""Bring artifacts into the cache, in parallel; it takes half a second to import, for the clients of the archives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from hubsmith.fetch.artifacts import Artifact, ArtifactsGone
-from hubsmith.fetch.cache import Cache
-from hubsmith.fetch.download import Downloader, Gone, Interrupted
-from hubsmith.fetch.sources import Sources
+from hubsmith.archives.artifacts import Artifact, ArtifactsGone
+from hubsmith.archives.cache import Cache
+from hubsmith.archives.download import Downloader, Gone, Interrupted
+from hubsmith.archives.sources import Sources
 from hubsmith.progress import Bytes
 
 

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 
 from debian.deb822 import Deb822
 
+from hubsmith.archives.machine import LABELS, debian_keyring, debian_mirrors, machine_acquire
 from hubsmith.errors import LockError
-from hubsmith.lock.machine import LABELS, debian_keyring, debian_mirrors, machine_acquire
 from hubsmith.run import CommandFailed, run
 
 ARCHITECTURE = "amd64"
@@ -143,7 +143,7 @@ Acquire::GzipIndexes "0";
 def apt_root(suite: str) -> Iterator[AptRoot]:
     """A private apt with fresh, verified indices; gone at the end.
 
-    :raises LockError: see :func:`hubsmith.lock.machine.debian_mirrors` and :meth:`AptRoot.update`.
+    :raises LockError: see :func:`hubsmith.archives.machine.debian_mirrors` and :meth:`AptRoot.update`.
     """
     with TemporaryDirectory(prefix="hubsmith-apt-") as folder:
         root = AptRoot(Path(folder), suite)

@@ -13,10 +13,10 @@ import pytest
 import requests
 from local_archive import Fault, Server, serving
 
+from hubsmith.archives import download as module
+from hubsmith.archives.cache import Cache
+from hubsmith.archives.download import Downloader, Gone, Interrupted
 from hubsmith.errors import FetchError
-from hubsmith.fetch import download as module
-from hubsmith.fetch.cache import Cache
-from hubsmith.fetch.download import Downloader, Gone, Interrupted
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

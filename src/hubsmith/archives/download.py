@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import requests
 from urllib3 import HTTPResponse
 
+from hubsmith.archives.cache import Cache
 from hubsmith.errors import FetchError
-from hubsmith.fetch.cache import Cache
 
-log = logging.getLogger("hubsmith.fetch")
+log = logging.getLogger("hubsmith.archives")
 
 CHUNK = 1 << 18
 #: The name of an algorithm of hashlib, and a checksum in hex.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
@@ -12,10 +12,10 @@ from pypi_simple import NoSuchProjectError, PyPISimple
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from hubsmith.archives.artifacts import Artifact, Kind
+from hubsmith.archives.download import ATTEMPTS, BACK_OFF, Gone
+from hubsmith.archives.machine import apt_proxy, debian_mirrors, npm_config, pip_config
 from hubsmith.errors import FetchError
-from hubsmith.fetch.artifacts import Artifact, Kind
-from hubsmith.fetch.download import ATTEMPTS, BACK_OFF, Gone
-from hubsmith.lock.machine import apt_proxy, debian_mirrors, npm_config, pip_config
 
 #: Debian's own bundle; used for mirrors over https, as apt does.
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -125,8 +125,3 @@ class Sources:
             if maker not in self._made:
                 self._made[maker] = maker(self.jobs)
             return self._made[maker]
-
-
-def kinds(artifacts: Sequence[Artifact]) -> list[Kind]:
-    """The kinds that occur, sorted."""
-    return sorted({artifact.kind for artifact in artifacts})

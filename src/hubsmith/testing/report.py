@@ -1,6 +1,7 @@
 """A pytest plugin that writes what a run of the tests says about one image's very bytes.
 
-Loaded by ``-p hubsmith.vm.report --report FILE``; publishing refuses an image without a green report for its checksum.
+Loaded by ``-p hubsmith.testing.report --report FILE``; publishing refuses an image without a green report for its
+checksum.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from hubsmith.definition.canonical import file_sha256
+from hubsmith import files
 from hubsmith.errors import HubsmithError
+from hubsmith.testing.plugin import VERDICT, image_file
 from hubsmith.vm.accel import qemu_version
-from hubsmith.vm.pytest_plugin import VERDICT, image_file
 
 OUTCOMES = ("passed", "failed", "error", "skipped")
 
@@ -44,7 +45,7 @@ class Report:
     def __init__(self, path: Path, image: Path) -> None:
         self.path, self.image = path, image
         path.unlink(missing_ok=True)
-        self.sha256, self.began = file_sha256(image), time.time()
+        self.sha256, self.began = files.sha256(image), time.time()
         self.tests: dict[str, dict[str, Any]] = {}
         self.deselected = 0
 
@@ -69,7 +70,7 @@ class Report:
             return
         counts = collections.Counter(test["outcome"] for test in self.tests.values())
         verdicts = collections.Counter(test[VERDICT] for test in self.tests.values() if VERDICT in test)
-        unchanged = file_sha256(self.image) == self.sha256
+        unchanged = files.sha256(self.image) == self.sha256
         content = {
             "image": self.image.name,
             "sha256": self.sha256,
@@ -82,9 +83,7 @@ class Report:
             "tools": tools(),
             "tests": self.tests,
         }
-        partial = self.path.with_suffix(".part")
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        partial.replace(self.path)
+        files.write(self.path, json.dumps(content, indent=1) + "\n")
 
 
 def tools() -> dict[str, str]:

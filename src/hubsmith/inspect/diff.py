@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubsmith.definition.canonical import file_sha256
+from hubsmith import files
 from hubsmith.errors import HubsmithError
-from hubsmith.plan import contents
+from hubsmith.inspect import contents
+from hubsmith.release import checksums
 
 
 class NotComparable(HubsmithError):
@@ -123,13 +124,11 @@ def _folder(path: Path) -> Things:
     for name in ("manifest.json", "entries.json"):
         if (path / name).exists():
             things |= read(path / name)
-    if (path / "SHA256SUMS").exists():
-        for line in (path / "SHA256SUMS").read_text().splitlines():
-            checksum, name = line.split(maxsplit=1)
-            things[f"output {name}"] = {"sha256": checksum}
+    if sums := checksums(path):
+        things |= {f"output {name}": {"sha256": checksum} for name, checksum in sums.items()}
     else:
         for file in sorted(one for one in path.rglob("*") if one.is_file()):
-            things[f"output {file.relative_to(path)}"] = {"sha256": file_sha256(file)}
+            things[f"output {file.relative_to(path)}"] = {"sha256": files.sha256(file)}
     if not things:
         raise NotComparable("an empty folder", where=str(path))
     return things

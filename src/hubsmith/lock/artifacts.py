@@ -1,0 +1,32 @@
+"""What there is to fetch: one artifact per `.deb`, wheel and npm tarball of a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hubsmith.archives.artifacts import Artifact
+from hubsmith.lock.models import DebianPackage, Lock
+
+
+def artifacts_of(locks: Iterable[Lock]) -> list[Artifact]:
+    """All artifacts of some locks: each once, sorted."""
+    found: dict[tuple[str, str], Artifact] = {}
+
+    def add(artifact: Artifact) -> None:
+        found[(artifact.sha256, artifact.store_name)] = artifact
+
+    for lock in locks:
+        for deb in lock.debian:
+            add(artifact_of(deb))
+        for env in lock.python.values():
+            for wheel in env.wheels:
+                add(Artifact("pypi", wheel.name, wheel.version, wheel.file, wheel.size, wheel.sha256))
+        for tree in lock.npm.values():
+            for package in tree.packages:
+                add(Artifact("npm", package.name, package.version, package.path, package.size, package.sha256))
+    return sorted(found.values())
+
+
+def artifact_of(deb: DebianPackage) -> Artifact:
+    """The artifact of one Debian package."""
+    return Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256)

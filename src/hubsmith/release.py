@@ -1,0 +1,77 @@
+"""What a build has put into an image's output folder, for whoever uses it (:mod:`hubsmith.build.release` writes it)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubsmith.errors import HubsmithError
+
+SUMS = "SHA256SUMS"
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """File names and SHA-256 (hex) by a folder's own list, in the form of `sha256sum`; empty when it has none."""
+    sums = folder / SUMS
+    lines = [line.split(maxsplit=1) for line in sums.read_text().splitlines()] if sums.is_file() else []
+    return {name.removeprefix("*"): checksum for checksum, name in lines}
+
+
+@dataclass(frozen=True)
+class Release:
+    """An image that is built, or may be.
+
+    :ivar image: its name.
+    :ivar folder: where a build puts it.
+    """
+
+    image: str
+    folder: Path
+
+    @classmethod
+    def of(cls, root: Path, image: str) -> Release:
+        """The one of a project's tree."""
+        return cls(image, root / "out" / image)
+
+    @property
+    def file(self) -> Path:
+        """The image itself: a disk, or the archive of a container image.
+
+        :raises HubsmithError: it is not built.
+        """
+        return self._built()[0]
+
+    @property
+    def disk(self) -> Path:
+        """The disk of a machine.
+
+        :raises HubsmithError: it is not built, or is a container image.
+        """
+        if (file := self.file).suffix != ".qcow2":
+            raise HubsmithError("a container image has no disk", where=self.image)
+        return file
+
+    @property
+    def sha256(self) -> str:
+        """The checksum (hex) of that file.
+
+        :raises HubsmithError: it is not built.
+        """
+        return self._built()[1]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What it was built from; empty when that is not there."""
+        path = self.folder / "manifest.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+    def _built(self) -> tuple[Path, str]:
+        sums = checksums(self.folder)
+        for name in (f"{self.image}.qcow2", f"{self.image}.oci.tar"):
+            if name in sums and (self.folder / name).is_file():
+                return self.folder / name, sums[name]
+        raise HubsmithError(
+            f"the image {self.image!r} is not built", where=str(self.folder), mend=f"hubsmith build {self.image}"
+        )
