@@ -55,7 +55,11 @@ def test_every_definition_of_this_project_is_good() -> None:
         ('[packages]\ndebain = ["x"]', "unknown key 'packages.debain'; did you mean 'debian'?"),
         ('[[ports]]\nnumber = 1\nproto = "tcp"', "unknown key 'ports[0].proto'; did you mean 'protocol'?"),
         ('[modes]\n"usr/x" = { mod = "0644" }', "unknown key 'modes.usr/x.mod'; did you mean 'mode'?"),
-        ("[zzz]", "unknown key 'zzz'; known: modes, module, packages, ports, settings, state, templates, units"),
+        (
+            "[zzz]",
+            "unknown key 'zzz'; known: kernel, modes, module, openstack, packages, ports, settings, state, "
+            "templates, units",
+        ),
         ('[packages]\ndebian = ["Nginx"]', "packages.debian[0]: 'Nginx' is not the name of a Debian package"),
         ('[packages]\ndebian = "nginx"', "packages.debian: input should be a list"),
         ("[packages]\ndebian = [1]", "packages.debian[0]: input should be a valid string"),

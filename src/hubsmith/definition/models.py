@@ -142,6 +142,15 @@ class Template(Strict):
     restart: tuple[Unit, ...] = ()
 
 
+class Kernel(Strict):
+    """The `[kernel]` table of a module or an image: arguments before those that the build adds (root hash, state)."""
+
+    cmdline: tuple[Annotated[str, _matching(r"[\x21-\x7e]+", "one kernel argument")], ...] = ()
+
+
+GlanceProperties = dict[Annotated[str, _matching(r"[a-z][a-z0-9_]*", "a Glance property")], str]
+
+
 class Module(Strict):
     """A whole `module.toml`."""
 
@@ -153,6 +162,8 @@ class Module(Strict):
     ports: tuple[Port, ...] = ()
     settings: Settings = Settings()
     templates: tuple[Template, ...] = ()
+    kernel: Kernel = Kernel()
+    openstack: GlanceProperties = Field(default_factory=dict)
 
 
 class ImageHead(Strict):
@@ -194,12 +205,6 @@ class Disk(Strict):
         return self
 
 
-class Kernel(Strict):
-    """The `[kernel]` table: arguments put in front of those that the build adds (root hash, state)."""
-
-    cmdline: tuple[Annotated[str, _matching(r"[\x21-\x7e]+", "one kernel argument")], ...] = ()
-
-
 class Container(Strict):
     """The `[container]` table: this image is for container engines and not for machines.
 
@@ -215,15 +220,13 @@ class Container(Strict):
 
 
 class Image(Strict):
-    """A whole `images/<name>.toml`; `openstack` holds the Glance properties that it is published with."""
+    """A whole `images/<name>.toml`; `openstack` holds further Glance properties, or others than its modules want."""
 
     image: ImageHead
     container: Container | None = None
     disk: Disk = Disk()
     kernel: Kernel = Kernel()
-    openstack: dict[Annotated[str, _matching(r"[a-z][a-z0-9_]*", "a Glance property")], str] = Field(
-        default_factory=dict
-    )
+    openstack: GlanceProperties = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Image:

@@ -41,6 +41,18 @@ class Definition:
         """The requirements of each npm tree, merged over the modules and sorted."""
         return _merged(module.packages.npm for module in self.modules.values())
 
+    @property
+    def cmdline(self) -> list[str]:
+        """The kernel's arguments: the modules', in their order, and the image's."""
+        tables = [module.kernel for module in self.modules.values()] + [self.image.kernel]
+        return [argument for table in tables for argument in table.cmdline]
+
+    @property
+    def openstack(self) -> dict[str, str]:
+        """The Glance properties that the image is published with; its own win over its modules'."""
+        tables = [module.openstack for module in self.modules.values()] + [self.image.openstack]
+        return {name: value for table in tables for name, value in table.items()}
+
 
 def _merged(tables: Iterable[Mapping[str, tuple[str, ...]]]) -> dict[str, list[str]]:
     merged: dict[str, set[str]] = {}
@@ -150,6 +162,7 @@ def _clashes(root: Path, modules: Mapping[str, Module]) -> list[str]:
             lambda _, module: (t.target for t in module.templates if t.when in (when, "always")),  # noqa: B023
         )
     unique("the state directory", lambda _, module: (state.path for state in module.state))
+    unique("the Glance property", lambda _, module: module.openstack)
     unique("the port", lambda _, module: (f"{port.number}/{port.protocol}" for port in module.ports))
     enabled = {unit: name for name, module in modules.items() for unit in module.units.enable}
     for name, module in modules.items():

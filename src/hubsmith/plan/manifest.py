@@ -10,7 +10,7 @@ from typing import Any
 
 from hubsmith import files
 from hubsmith.definition import Definition
-from hubsmith.definition.models import Image, Ownership
+from hubsmith.definition.models import Ownership
 from hubsmith.definition.resolve import files_of
 from hubsmith.lock.models import Lock
 
@@ -53,7 +53,7 @@ def make(
         "image": definition.name,
         "summary": image.image.summary,
         "suite": image.image.suite,
-        **_kind(image),
+        **_kind(definition),
         "containers": dict(containers or {}),
         "source_date_epoch": lock.source_date_epoch,
         "lock": {"sha256": lock_sha256, "refreshed": refreshed, "tools_sha256": tools_sha256},
@@ -78,16 +78,17 @@ def make(
     }
 
 
-def _kind(image: Image) -> dict[str, Any]:
+def _kind(definition: Definition) -> dict[str, Any]:
     """What only a machine has, or only a container."""
+    image = definition.image
     if image.container is not None:
         return {"container": image.container.model_dump(mode="json")}
     return {
         "hostname": image.image.hostname,
         "min_ram_mb": image.image.min_ram_mb,
         "disk": image.disk.model_dump(),
-        "kernel": {"cmdline": list(image.kernel.cmdline)},
-        "openstack": dict(image.openstack),
+        "kernel": {"cmdline": definition.cmdline},
+        "openstack": definition.openstack,
     }
 
 
