@@ -16,7 +16,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other u
 def script(path: str, **constants: Any) -> dict[str, Any]:
     """The names of a hook, with some constants set to others."""
     names = runpy.run_path(str(MODULES / path))
-    next(value for value in names.values() if hasattr(value, "__globals__")).__globals__.update(constants)
+    names["main"].__globals__.update(constants)
     return names
 
 

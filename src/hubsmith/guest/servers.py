@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 from hubsmith.errors import HubsmithError
 from hubsmith.guest.layout import Layout
+from hubsmith.guest.unix_http import UnixConnection
 
 #: configurable-http-proxy: root's and NGINX's way to the hub, in whichever network namespace it lives.
 PROXY = "/run/configurable-http-proxy/public.sock"
@@ -20,18 +20,12 @@ PROXY = "/run/configurable-http-proxy/public.sock"
 LOOK, PATIENCE = 2.0, 60.0
 
 
-class Api(http.client.HTTPConnection):
+class Api(UnixConnection):
     """The hub's REST API, as the service `operator`."""
 
     def __init__(self, path: str, token: str) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
-        self._path, self._token = path, token
-
-    def connect(self) -> None:
-        """Reach the proxy by its socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self._path)
+        super().__init__(path, timeout=PATIENCE)
+        self._token = token
 
     def ask(self, method: str, what: str) -> tuple[int, Any]:
         """An answer's code and JSON (None when it has none).

@@ -1,0 +1,23 @@
+"""HTTP by a unix socket: how root talks to the hub's proxy and to a container engine."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to a server that listens on a socket in the file system.
+
+    :param timeout: seconds for connecting, and for each answer.
+    """
+
+    def __init__(self, path: str, *, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path, self.patience = path, timeout
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.patience)
+        self.sock.connect(self.path)
