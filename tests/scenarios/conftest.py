@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import tomli_w
 
 # The clients of the tests of one machine, and what is beside this file.
 sys.path.insert(0, str(Path(__file__).parents[1] / "vm"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from workshop import Workshop, hubsmith
-
-from hubsmith.deploy.fleet import Fleet
+from workshop import Workshop, deployment, shipped
 
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Workshop]:
-    """The deployment of ``hosts/workshop-swarm.toml``, with time for an emulated processor and a small home."""
-    content: dict[str, Any] = tomllib.loads((pytestconfig.rootpath / "hosts/workshop-swarm.toml").read_text())
+    """The deployment of ``hosts/workshop-swarm.toml``, with a small home for one and figures for Prometheus."""
+    content = shipped(pytestconfig.rootpath)
     settings = content["hosts"]["master"]["settings"]
-    settings["spawner"] |= {"start_timeout": "15m"}
     settings["metrics"] = {"allow": [content["network"]["cidr"]]}
     next(user for user in settings["users"] if user["name"] == "student2")["quota"] = "32M"
-    folder = tmp_path_factory.mktemp("workshop")
-    file = folder / "hosts" / "workshop.toml"
-    file.parent.mkdir()
-    file.write_text(tomli_w.dumps(content))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HUBSMITH_STATE", str(folder / "state"))
-        try:
-            hubsmith("up", file)
-            yield Workshop(Fleet(pytestconfig.rootpath, file))
-        finally:
-            hubsmith("down", file, "--delete")
+    with deployment(pytestconfig.rootpath, tmp_path_factory.mktemp("workshop"), content) as workshop:
+        yield workshop
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Workshop]:
+    """The same for thirty students, who may all start at once, with little memory each."""
+    content = shipped(pytestconfig.rootpath)
+    settings = content["hosts"]["master"]["settings"]
+    settings["hub"]["concurrent_spawn_limit"] = 30
+    settings["spawner"] |= {"memory": "192M", "cpu": 0.1}
+    settings["users"] = [{"name": "teacher"}, *({"name": f"student{number}"} for number in range(1, 30))]
+    content["hosts"]["worker"]["memory_mb"] = 4096
+    with deployment(pytestconfig.rootpath, tmp_path_factory.mktemp("crowd"), content) as workshop:
+        yield workshop

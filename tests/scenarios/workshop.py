@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+import tomli_w
 from hub_client import HubClient
 from requests import RequestException
 
@@ -93,3 +97,25 @@ class Workshop:
     def wait(self, what: str, check: Callable[[], object], timeout: float = 300) -> None:
         """Until that is so."""
         wait_until(what, check, timeout=timeout, interval=2)
+
+
+def shipped(root: Path) -> dict[str, Any]:
+    """The content of ``hosts/workshop-swarm.toml``, with time for an emulated processor."""
+    content: dict[str, Any] = tomllib.loads((root / "hosts/workshop-swarm.toml").read_text())
+    content["hosts"]["master"]["settings"]["spawner"] |= {"start_timeout": "15m"}
+    return content
+
+
+@contextmanager
+def deployment(root: Path, folder: Path, content: dict[str, Any]) -> Iterator[Workshop]:
+    """Bring it up, with its state in a folder of the test; at the end nothing is left of it."""
+    file = folder / "hosts" / "workshop.toml"
+    file.parent.mkdir()
+    file.write_text(tomli_w.dumps(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBSMITH_STATE", str(folder / "state"))
+        try:
+            hubsmith("up", file)
+            yield Workshop(Fleet(root, file))
+        finally:
+            hubsmith("down", file, "--delete")
