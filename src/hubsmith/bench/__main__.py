@@ -7,11 +7,13 @@ import json
 import sys
 from collections.abc import Callable
 
-from hubsmith.bench import boot, build
+from hubsmith.bench import boot, build, cluster
 from hubsmith.paths import project_root
 
 #: Part → what measures it: raw numbers and ratios by name.
-PARTS: dict[str, Callable[..., dict[str, float]]] = {"build": build.measure, "boot": boot.measure}
+PARTS: dict[str, Callable[..., dict[str, float]]] = {
+    "build": build.measure, "boot": boot.measure, "cluster": cluster.measure,
+}  # fmt: skip
 
 
 def main() -> int:

@@ -1,0 +1,201 @@
+"""A workshop on several machines: how long until people can work, and what a person costs the master.
+
+Many servers at once are compared with dockerspawner on one machine that has as much memory and as many processors as
+the workers together, with the same container image, a JupyterHub as a tutorial configures it, and no network per person.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import bcrypt
+import tomli_w
+
+from hubsmith.archives.cache import Cache
+from hubsmith.bench import boot
+from hubsmith.definition.load import read
+from hubsmith.deploy.fleet import Fleet
+from hubsmith.deploy.record import Record
+from hubsmith.deploy.user_data import user_data
+from hubsmith.release import Release
+from hubsmith.run import run
+from hubsmith.vm.hardware import Hardware
+from hubsmith.vm.linux import Machine
+from hubsmith.vm.metadata import Instance
+from hubsmith.vm.ssh import write_config
+from hubsmith.vm.testbed import Testbed
+
+#: How many begin at once, and what each may use.
+CLASSES = (10, 20, 30)
+MEMORY, CPU = "192M", 0.1
+#: MiB of each of the two workers.
+WORKER_MB = 4096
+#: Seconds for a class under emulation.
+LONGEST = 7200
+NAMES = [f"student{number}" for number in range(1, max(CLASSES) + 1)]
+#: The m3.medium of Jetstream2: 8 processors and 30 GB.
+MEDIUM_MB = 30_000
+
+TUTORIAL = f"""
+c.JupyterHub.authenticator_class = "dummy"
+c.Authenticator.allow_all = True
+c.Authenticator.allowed_users = set({NAMES!r})
+c.JupyterHub.spawner_class = "dockerspawner.DockerSpawner"
+c.JupyterHub.hub_ip = "172.20.0.1"
+c.JupyterHub.hub_port = 8081
+c.JupyterHub.bind_url = "http://127.0.0.1:8100"
+c.JupyterHub.concurrent_spawn_limit = 100
+c.ConfigurableHTTPProxy.command = ["/opt/configurable-http-proxy/bin/configurable-http-proxy"]
+c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:8101"
+c.DockerSpawner.image = "hubsmith/notebook:bundled"
+c.DockerSpawner.cmd = ["/usr/lib/hubsmith/notebook/singleuser"]
+c.DockerSpawner.remove = True
+c.DockerSpawner.use_internal_ip = True
+c.DockerSpawner.mem_limit = "{MEMORY}"
+c.DockerSpawner.cpu_limit = {CPU}
+c.Spawner.start_timeout = c.Spawner.http_timeout = {LONGEST}
+c.JupyterHub.services = [{{"name": "measure", "api_token": "measure"}}]
+c.JupyterHub.load_roles = [{{"name": "measure", "services": ["measure"], "scopes": ["list:users", "servers"]}}]
+"""
+#: Starts and stops the first N servers by the hub's API, and prints the seconds of the start.
+CLIENT = f"""
+import json, sys, time, urllib.request
+names = {NAMES!r}[: int(sys.argv[1])]
+def ask(method, path):
+    call = urllib.request.Request("http://127.0.0.1:8100/hub/api/" + path, method=method)
+    call.add_header("Authorization", "token measure")
+    with urllib.request.urlopen(call, timeout=600) as answer:
+        return json.loads(answer.read() or b"null")
+def count():
+    return sum(bool(user["servers"].get("", {{}}).get("ready")) for user in ask("GET", "users") if user["name"] in names)
+began = time.monotonic()
+for name in names:
+    ask("POST", f"users/{{name}}/server")
+while count() < len(names):
+    time.sleep(2)
+print(time.monotonic() - began)
+for name in names:
+    ask("DELETE", f"users/{{name}}/server")
+while any(user["servers"] for user in ask("GET", "users") if user["name"] in names):
+    time.sleep(2)
+"""
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    print(f"bench: {line}", file=sys.stderr, flush=True)
+
+
+def content_of(root: Path) -> dict[str, Any]:
+    """The workshop of `hosts/` for a class."""
+    content = read(root / "hosts/workshop-swarm.toml", root)
+    settings = content["hosts"]["master"]["settings"]
+    settings["hub"]["concurrent_spawn_limit"] = max(CLASSES)
+    settings["spawner"] |= {"memory": MEMORY, "cpu": CPU, "start_timeout": "1h"}
+    settings["users"] = [{"name": "teacher"}, *({"name": name} for name in NAMES)]
+    content["hosts"]["worker"]["memory_mb"] = WORKER_MB
+    content["deployment"]["name"] = "bench-cluster"
+    return content
+
+
+@contextmanager
+def workshop(root: Path, folder: Path) -> Iterator[Fleet]:
+    """The deployment, which is gone at the end."""
+    (folder / "hosts").mkdir()
+    file = folder / "hosts" / "workshop.toml"
+    file.write_text(tomli_w.dumps(content_of(root)))
+    fleet = Fleet(root, file)
+    try:
+        yield fleet
+    finally:
+        fleet.down(lambda name, line: say(f"{name}: {line}"))
+        Record(fleet.deployment.deployment.name).forget()
+
+
+def used(machine: Machine) -> tuple[float, float]:
+    """MB of memory in use, and seconds of processor time since the boot."""
+    memory = float(machine.succeed("free --mega | awk '/^Mem:/ { print $3 }'"))
+    jiffies = [int(one) for one in machine.succeed("head -n 1 /proc/stat").split()[1:]]
+    return memory, (sum(jiffies) - jiffies[3] - jiffies[4]) / 100
+
+
+def ours(root: Path, folder: Path) -> dict[str, float]:
+    """Of the workshop: seconds by event, and the growth of the master."""
+    found: dict[str, float] = {}
+    with workshop(root, folder) as fleet:
+        began = time.monotonic()
+        fleet.up(lambda name, line: say(f"{name}: {line}"), wait=3600)
+        found["up_seconds"] = round(time.monotonic() - began, 1)
+        with fleet.machines()["master"].running() as master:
+            master.succeed(f"hubsmith servers start {NAMES[0]}", timeout=LONGEST)
+            found["first_notebook_seconds"] = round(time.monotonic() - began, 1)
+            master.succeed(f"hubsmith servers stop {NAMES[0]}", timeout=600)
+            idle, _ = used(master)
+            for number in CLASSES:
+                began, (_, before) = time.monotonic(), used(master)
+                names = " ".join(NAMES[:number])
+                master.succeed(f"hubsmith servers start --timeout {LONGEST} {names}", timeout=LONGEST)
+                found[f"swarm_{number}_seconds"] = round(time.monotonic() - began, 1)
+                memory, after = used(master)
+                found[f"master_mb_per_user_{number}"] = round((memory - idle) / number, 1)
+                found[f"master_cpu_seconds_per_start_{number}"] = round((after - before) / number, 2)
+                say(json.dumps(found))
+                master.succeed(f"hubsmith servers stop --timeout {LONGEST} {names}", timeout=LONGEST)
+            found["master_idle_mb"] = idle
+    per_user = max(found[f"master_mb_per_user_{number}"] for number in CLASSES)
+    found["users_by_memory_of_an_m3_medium"] = int((MEDIUM_MB - found["master_idle_mb"]) / max(per_user, 0.1))
+    return found
+
+
+def tutorial(root: Path, testbed: Testbed) -> dict[str, float]:
+    """Of dockerspawner on one machine: seconds by class."""
+    secret = bcrypt.hashpw(b"for this measurement only", bcrypt.gensalt(4)).decode()
+    instance = Instance(hostname="tutorial", user_data=user_data(boot.SETTINGS.format(hash=secret)))
+    hardware = Hardware(memory_mb=2 * WORKER_MB, cpus=4, disk_size_gb=20)
+    machine = Machine(testbed, "tutorial", Release.of(root, "master").disk, hardware, instance=instance)
+    machine.start()
+    machine.wait_for_https("/hub/login", timeout=900)
+    machine.wait_for_ssh(300)
+    say("tutorial: loading the container image")
+    config = write_config(machine.folder, machine.name, machine.port(22), machine.user, machine.key)
+    archive = Release.of(root, "notebook").file
+    run(["scp", "-F", config, archive, f"{machine.name}:/var/tmp/notebook.tar"], timeout=1800)
+    machine.succeed("systemctl stop hubsmith-hub.target nftables; systemctl start docker", timeout=300)
+    machine.succeed("docker load --quiet --input /var/tmp/notebook.tar", timeout=1800)
+    machine.succeed("mkdir -p /var/tutorial && cat > /var/tutorial/config.py", stdin=TUTORIAL)
+    machine.succeed("cat > /var/tutorial/client.py", stdin=CLIENT)
+    machine.succeed(
+        "systemd-run --unit tutorial --working-directory /var/tutorial --setenv CONFIGPROXY_AUTH_TOKEN=measure "
+        "/opt/jupyterhub/bin/python -I /opt/jupyterhub/bin/jupyterhub --config config.py"
+    )
+    machine.wait_until(
+        "the tutorial's hub", lambda: machine.execute("curl --fail http://127.0.0.1:8100/hub/health").rc == 0, 600
+    )
+    found = {}
+    for number in CLASSES:
+        told = machine.succeed(f"python3 /var/tutorial/client.py {number}", timeout=LONGEST)
+        found[f"dockerspawner_{number}_seconds"] = round(float(told), 1)
+        say(json.dumps(found))
+    machine.discard()
+    return found
+
+
+def measure(root: Path) -> dict[str, float]:
+    """Seconds, ratios, and what a person costs the master."""
+    with TemporaryDirectory(prefix="hubsmith-bench-", dir=Cache().folder.parent) as scratch, Testbed() as testbed:
+        theirs = tutorial(root, testbed)
+        mine = ours(root, Path(scratch))
+    ratios = {
+        f"swarm_to_dockerspawner_{number}": round(
+            mine[f"swarm_{number}_seconds"] / theirs[f"dockerspawner_{number}_seconds"], 2
+        )
+        for number in CLASSES
+    }
+    return {**theirs, **mine, **ratios}
