@@ -1,7 +1,7 @@
 """A workshop on several machines: how long until people can work, and what a person costs the master.
 
 Many servers at once are compared with dockerspawner on one machine that has as much memory and as many processors as
-the workers together, with the same container image, a JupyterHub as a tutorial configures it, and no network per person.
+the workers together, with the same container image, a JupyterHub as a tutorial configures it, and one network for all.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def ask(method, path):
     with urllib.request.urlopen(call, timeout=600) as answer:
         return json.loads(answer.read() or b"null")
 def count():
-    return sum(bool(user["servers"].get("", {{}}).get("ready")) for user in ask("GET", "users") if user["name"] in names)
+    servers = [user["servers"].get("", {{}}) for user in ask("GET", "users") if user["name"] in names]
+    return sum(bool(server.get("ready")) for server in servers)
 began = time.monotonic()
 for name in names:
     ask("POST", f"users/{{name}}/server")
