@@ -294,6 +294,6 @@ def small_debian(folder: Path) -> DebianArchive:
     archive.add("curl", "8.14.1-2", Depends="libcurl (>= 8)", Recommends="ca-certificates")
     archive.add("libcurl", "1:8.14.1-2")
     archive.add("ca-certificates", "2025")
-    archive.add("busybox-static", "1:1.37.0-6", files={"usr/bin/busybox": b"#!/bin/sh\n"})
+    archive.add("busybox-static", "1:1.37.0-6", files={"usr/bin/busybox": b"#!/bin/sh\n" + archive.salt})
     archive.publish()
     return archive
