@@ -130,7 +130,7 @@ def serving(folder: Path) -> Iterator[Server]:
 
 @dataclass
 class DebianArchive:
-    """A pool and the three suites of trixie, signed by a throw-away key."""
+    """A pool and the three suites of trixie, signed by a throw-away key. Its packages differ from any other one's."""
 
     folder: Path
     packages: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -141,6 +141,7 @@ class DebianArchive:
         self.keyring = self.folder / "keyring.gpg"
         self._gpg("--passphrase", "", "--quick-generate-key", "archive@example.org", "ed25519", "sign", "never")
         self._gpg("--output", str(self.keyring), "--export")
+        self.salt = os.urandom(8).hex().encode()
 
     def _gpg(self, *words: str) -> None:
         command = ["gpg", "--homedir", self.keys, "--batch", "--yes", "--pinentry-mode", "loopback", *words]
@@ -158,7 +159,7 @@ class DebianArchive:
         :param fields: of its control file, with `_` for `-`: ``Depends``, ``Essential``, ``Priority``…
         """
         tree = self.folder / "build" / f"{name}_{version}"
-        for path, content in {f"usr/share/doc/{name}/about": name.encode(), **(files or {})}.items():
+        for path, content in {f"usr/share/doc/{name}/about": self.salt, **(files or {})}.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_bytes(content)
             (tree / path).chmod(0o755)
@@ -285,17 +286,14 @@ def tree(folder: Path, module: str = TINY_MODULE) -> Path:
 
 
 def small_debian(folder: Path) -> DebianArchive:
-    """An archive with what :func:`tree` asks for. Its packages differ from one archive to the next."""
+    """An archive with what :func:`tree` asks for."""
     archive = DebianArchive(folder)
-    salt = os.urandom(8).hex().encode()
     archive.add("base-files", "13.8", Essential="yes", Priority="required")
     archive.add("apt", "3.0.4", Priority="important", Depends="libapt")
-    archive.add("libapt", "3.0.4+b1", files={"usr/lib/salt": salt})
-    archive.add(
-        "curl", "8.14.1-2", Depends="libcurl (>= 8)", Recommends="ca-certificates", files={"usr/bin/curl": salt}
-    )
-    archive.add("libcurl", "1:8.14.1-2", files={"usr/lib/libcurl": salt})
+    archive.add("libapt", "3.0.4+b1")
+    archive.add("curl", "8.14.1-2", Depends="libcurl (>= 8)", Recommends="ca-certificates")
+    archive.add("libcurl", "1:8.14.1-2")
     archive.add("ca-certificates", "2025")
-    archive.add("busybox-static", "1:1.37.0-6", files={"usr/bin/busybox": b"#!/bin/sh\n" + salt})
+    archive.add("busybox-static", "1:1.37.0-6", files={"usr/bin/busybox": b"#!/bin/sh\n" + archive.salt})
     archive.publish()
     return archive

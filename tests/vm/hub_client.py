@@ -162,7 +162,7 @@ class HubClient:
                             raise NotServed(messages)
         page = self.request("GET", f"/user/{self.name}/lab", timeout=timeout)
         if page.status_code != 200 or not page.url.startswith(f"{self.base}/user/{self.name}/lab"):
-            raise NotServed([*messages, f"{page.status_code} at {page.url}"])
+            raise NotServed([*messages, f"{page.status_code} at {page.url}", page.text])
         return messages
 
     def stop(self) -> None:
