@@ -27,7 +27,11 @@ def test_it_has_the_homes_and_cannot_read_them(host: Host) -> None:
 def test_it_has_the_container_images_that_it_brought(host: Host) -> None:
     brought = json.loads(host.file("/usr/lib/hubsmith/manifest.json").content_string)["containers"]
     there = host.check_output("docker image ls --format '{{.Repository}}:{{.Tag}}'").splitlines()
-    assert {f"hubsmith/{name}:bundled" for name in brought} <= set(there)
+    assert {f"localhost:1/{name}:bundled" for name in brought} <= set(there)
+    for name in brought:
+        config = host.check_output("sha256sum /usr/share/hubsmith/containers/%s/config.json", name).split()[0]
+        image = json.loads(host.check_output("docker image inspect localhost:1/%s:bundled", name))[0]
+        assert image["Id"] == f"sha256:{config}"
 
 
 def test_secrets_are_roots_alone(host: Host) -> None:

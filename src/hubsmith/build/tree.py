@@ -21,7 +21,7 @@ Entries = dict[str, dict[str, Any]]
 
 _KINDS = {tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard", tarfile.REGTYPE: "file"}
 #: A file of this name says that the lower layer's entry is gone (aufs' convention, which mkfs.erofs reads).
-_WHITEOUT = ".wh."
+WHITEOUT = ".wh."
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Overlay:
                     raise ValueError(f"/{path} has other names, which a new content would not reach")
                 if addition is None:
                     folder, _, name = path.rpartition("/")
-                    self._write(Addition(f"{folder}/{_WHITEOUT}{name}", 0o644, b""), target)
+                    self._write(Addition(f"{folder}/{WHITEOUT}{name}", 0o644, b""), target)
                     continue
                 there = self.below.get(path)
                 if there and (there["type"] == "dir") != (addition.content is None and addition.link is None):

@@ -6,6 +6,7 @@ Output: a folder with ``base.erofs``, ``entries.json`` (every path with type, mo
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -15,23 +16,63 @@ from pathlib import Path
 
 from hubsmith.build import erofs, rules, tree
 
-#: Where an image has the archives of its container images.
+#: Where an image has its container images: for each `config.json`, `layers.json` and a folder for each layer, numbered
+#: from the lowest on. The module `docker` gives them to the engine.
 CONTAINERS = "usr/share/hubsmith/containers"
 
 
 def containers(built: list[dict[str, str]], epoch: int, tar: Path) -> Path:
-    """The archives of container images at their place in the root, as a tar."""
+    """The layers of container images, unpacked at their places in the root, as a tar.
+
+    :param built: `name` and `archive` (as :mod:`hubsmith.build.oci` writes it) of each.
+    :raises ValueError: a layer takes entries away from the one below.
+    """
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as out:
         for parent in reversed(Path(CONTAINERS, "x").parents[:-1]):
-            member = tarfile.TarInfo(f"./{parent}")
-            member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o755, epoch
-            out.addfile(member)
+            _folder(out, f"./{parent}", epoch)
         for one in built:
-            member = tarfile.TarInfo(f"./{CONTAINERS}/{one['name']}.oci.tar")
-            member.mode, member.mtime, member.size = 0o644, epoch, Path(one["archive"]).stat().st_size
-            with Path(one["archive"]).open("rb") as archive:
-                out.addfile(member, archive)
+            place = f"./{CONTAINERS}/{one['name']}"
+            _folder(out, place, epoch)
+            with tarfile.open(one["archive"], "r:") as archive:
+                (saved,) = json.loads(_content(archive, "manifest.json"))
+                config = _content(archive, saved["Config"])
+                diffs, sizes = json.loads(config)["rootfs"]["diff_ids"], []
+                for number, layer in enumerate(saved["Layers"]):
+                    sizes.append(_unpacked(archive, layer, f"{place}/{number}", out))
+            layers = [{"diff": diff, "size": size} for diff, size in zip(diffs, sizes, strict=True)]
+            for name, content in (("config", config), ("layers", json.dumps(layers).encode())):
+                member = tarfile.TarInfo(f"{place}/{name}.json")
+                member.mode, member.mtime, member.size = 0o644, epoch, len(content)
+                out.addfile(member, io.BytesIO(content))
     return tar
+
+
+def _unpacked(archive: tarfile.TarFile, layer: str, place: str, out: tarfile.TarFile) -> int:
+    """Copy the entries of a layer to below a place; how many bytes its files have."""
+    size = 0
+    with tarfile.open(fileobj=archive.extractfile(layer), mode="r:") as source:
+        for member in source:
+            path = tree.plain(member.name)
+            if Path(path).name.startswith(tree.WHITEOUT):
+                raise ValueError(f"a layer of a container image takes away /{path}")
+            member.name = f"{place}/{path}" if path else place
+            if member.islnk():
+                member.linkname = f"{place}/{tree.plain(member.linkname)}"
+            out.addfile(member, source.extractfile(member) if member.isreg() else None)
+            size += member.size
+    return size
+
+
+def _folder(out: tarfile.TarFile, path: str, epoch: int) -> None:
+    member = tarfile.TarInfo(path)
+    member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o755, epoch
+    out.addfile(member)
+
+
+def _content(archive: tarfile.TarFile, path: str) -> bytes:
+    stream = archive.extractfile(path)
+    assert stream is not None
+    return stream.read()
 
 
 def main() -> None:
