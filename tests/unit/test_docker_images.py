@@ -39,7 +39,10 @@ def layer(path: Path, **contents: bytes) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    layers = [("low", layer(tmp_path / "low.tar", a=b"12345")), ("high", layer(tmp_path / "high.tar", b=b"123"))]
+    layers = [
+        ("low", layer(tmp_path / "low.tar", a=b"12345", Főtanúsítvány=b"")),
+        ("high", layer(tmp_path / "high.tar", b=b"123")),
+    ]
     oci.write(tmp_path / "x.oci.tar", "hubsmith/x", layers, CONTAINER, EPOCH)
     return tmp_path / "x.oci.tar"
 
@@ -69,6 +72,7 @@ def images(root: Path, tmp_path: Path) -> dict[str, Any]:
 def test_layers_lie_unpacked_in_the_root(root: Path, archive: Path) -> None:
     brought = root / CONTAINERS / "x"
     assert (brought / "0/a").read_bytes() == b"12345"
+    assert (brought / "0/Főtanúsítvány").exists()
     assert (brought / "0/again").samefile(brought / "0/a")
     assert (brought / "1/b").read_bytes() == b"123"
     with tarfile.open(archive) as source:

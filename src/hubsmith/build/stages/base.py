@@ -56,6 +56,10 @@ def _unpacked(archive: tarfile.TarFile, layer: str, place: str, out: tarfile.Tar
             if Path(path).name.startswith(tree.WHITEOUT):
                 raise ValueError(f"a layer of a container image takes away /{path}")
             member.name = f"{place}/{path}" if path else place
+            # A header has precedence over the name of the member.
+            member.pax_headers = {
+                key: value for key, value in member.pax_headers.items() if key not in ("path", "linkpath")
+            }
             if member.islnk():
                 member.linkname = f"{place}/{tree.plain(member.linkname)}"
             out.addfile(member, source.extractfile(member) if member.isreg() else None)
