@@ -10,25 +10,24 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from image_parts import IMAGE, ROOT, Partition, Release, cut
+from image_parts import IMAGES, ROOT, Partition, Release, cut
 
 from hubsmith.run import run
 
 
-@pytest.fixture(scope="session")
-def release() -> Release:
-    """The built image."""
-    found = Release(ROOT / "out" / IMAGE)
+@pytest.fixture(scope="session", params=IMAGES)
+def release(request: pytest.FixtureRequest) -> Release:
+    """Each built image of a machine, one after the other."""
+    found = Release(ROOT / "out" / request.param)
     if not (found.folder / "SHA256SUMS").is_file():
-        pytest.fail(
-            f"no built image in {found.folder}: hubsmith fetch {IMAGE} && hubsmith build {IMAGE}", pytrace=False
-        )
+        name = found.name
+        pytest.fail(f"no built image in {found.folder}: hubsmith fetch {name} && hubsmith build {name}", pytrace=False)
     return found
 
 
 @pytest.fixture(scope="session")
-def scratch() -> Iterator[Path]:
-    """A folder on the disk of the tree (4 GB are needed, too much for a /tmp in memory)."""
+def scratch(release: Release) -> Iterator[Path]:
+    """A folder for one image on the disk of the tree (4 GB are needed, too much for a /tmp in memory)."""
     with TemporaryDirectory(prefix=".image-test-", dir=ROOT / "out") as folder:
         yield Path(folder)
 

@@ -11,7 +11,8 @@ from typing import Any
 from hubsmith.run import run
 
 ROOT = Path(__file__).parents[2]
-IMAGE = "master"
+#: The images of machines.
+IMAGES = ("master", "swarm-worker")
 MIB = 1024 * 1024
 SECTOR = 512
 
@@ -23,8 +24,12 @@ class Release:
     folder: Path
 
     @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
     def qcow2(self) -> Path:
-        return self.folder / f"{IMAGE}.qcow2"
+        return self.folder / f"{self.name}.qcow2"
 
     @property
     def roothash(self) -> str:

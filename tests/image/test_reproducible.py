@@ -6,19 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
-from image_parts import IMAGE, ROOT, Release
+from image_parts import ROOT, Release
 
 from hubsmith.build.nix import expression, nix_environment
 from hubsmith.inspect.diff import diff, read
 from hubsmith.run import CommandFailed, run
 
 pytestmark = pytest.mark.image
+#: That the second image is made as the first is a long run's to say.
+each_image = pytest.mark.parametrize(
+    "release", ["master", pytest.param("swarm-worker", marks=pytest.mark.slow)], indirect=True
+)
 
 
 def nix_build(release: Release, attribute: str, *more: str) -> list[Path]:
     """Build with the locks that the release was built with."""
     refreshed = release.json("manifest.json")["lock"]["refreshed"]
-    with expression(ROOT, IMAGE, refreshed=refreshed) as arguments:
+    with expression(ROOT, release.name, refreshed=refreshed) as arguments:
         command = ["nix-build", *arguments, "--attr", attribute, "--no-out-link", *more]
         return [Path(line) for line in run(command, env=nix_environment(), timeout=1800).stdout.split()]
 
@@ -41,21 +45,24 @@ def rebuild(release: Release, attribute: str) -> None:
     pytest.fail("\n".join([f"built twice, {attribute} differs:", *told[:40]]) if told else why, pytrace=False)
 
 
+@each_image
 @pytest.mark.parametrize("stage", ["envs", "manifest", "base", "initrd", "root", "disk", "image"])
 def test_stage_is_reproducible(release: Release, stage: str) -> None:
     """The environments, what a change of a template rebuilds, and what is between that and the packages."""
-    rebuild(release, f"stages.{IMAGE}.{stage}")
+    rebuild(release, f"stages.{release.name}.{stage}")
 
 
+@each_image
 @pytest.mark.slow
 def test_package_layer_is_reproducible(release: Release) -> None:
     """The layer that takes longest."""
-    rebuild(release, f"stages.{IMAGE}.packages")
+    rebuild(release, f"stages.{release.name}.packages")
 
 
+@each_image
 def test_the_raw_disk_is_the_released_one(release: Release) -> None:
     """The stage `disk`, which is not on the way to the image, makes the very disk of the qcow2."""
-    (folder,) = nix_build(release, f"stages.{IMAGE}.disk")
+    (folder,) = nix_build(release, f"stages.{release.name}.disk")
     run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", folder / "disk.raw", release.qcow2], timeout=600)
     assert (folder / "roothash").read_text().strip() == release.roothash
 
@@ -65,7 +72,7 @@ STAGES = ("packages", "base", "initrd", "manifest", "root", "image")
 
 def derivations(folder: Path) -> dict[str, str]:
     """The derivation of each stage of a tree."""
-    names = [word for stage in STAGES for word in ("--attr", f"stages.{IMAGE}.{stage}")]
+    names = [word for stage in STAGES for word in ("--attr", f"stages.master.{stage}")]
     lines = run(["nix-instantiate", folder / "nix/default.nix", *names], env=nix_environment()).stdout.split()
     return dict(zip(STAGES, lines, strict=True))
 
@@ -89,7 +96,7 @@ def test_the_flake_gives_the_same(clone: Path) -> None:
     """`nix build .#master`; a flake sees what git knows."""
     run(["git", "add", "--all"], cwd=clone)
     told = run(
-        ["nix", "path-info", "--derivation", "--json", f"{clone}#{IMAGE}"], env=nix_environment(), timeout=300
+        ["nix", "path-info", "--derivation", "--json", f"{clone}#master"], env=nix_environment(), timeout=300
     ).stdout
     assert [one["path"] for one in json.loads(told)] == [derivations(clone)["image"]]
 

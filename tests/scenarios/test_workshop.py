@@ -58,7 +58,7 @@ def test_up_brings_a_master_and_its_workers(workshop: Workshop) -> None:
 
 
 def test_servers_are_spread_over_the_workers_and_compute(workshop: Workshop) -> None:
-    first, second = workshop.at_work("student1"), workshop.at_work("student2")
+    first, second = workshop.all_at_work("student1", "student2")
     assert sorted(workshop.places().values()) == ["worker-1", "worker-2"]
     for person in (first, second):
         with person.start_kernel(scaled(240)) as kernel:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ class Workshop:
         client.spawn(scaled(SPAWN))
         return client
 
+    def all_at_work(self, *names: str) -> list[HubClient]:
+        """The same for several at once."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(self.at_work, names))
+
     def answers(self, client: HubClient) -> bool:
         """Whether somebody's server lets its owner in."""
         try:
@@ -102,7 +108,7 @@ class Workshop:
 def shipped(root: Path) -> dict[str, Any]:
     """The content of ``hosts/workshop-swarm.toml``, with time for an emulated processor."""
     content: dict[str, Any] = tomllib.loads((root / "hosts/workshop-swarm.toml").read_text())
-    content["hosts"]["master"]["settings"]["spawner"] |= {"start_timeout": "15m"}
+    content["hosts"]["master"]["settings"]["spawner"] |= {"start_timeout": "15m", "cpu": 1}
     return content
 
 

@@ -37,6 +37,11 @@ def wanted_early(path: str) -> bool:
     return path in ACCOUNTS or path.startswith(UNIT_FOLDERS)
 
 
+def may_set_id(path: str) -> bool:
+    """Whether a program keeps its setuid bit: root mounts what comes from NFS, nobody else."""
+    return path != "usr/sbin/mount.nfs"
+
+
 def image_path(path: str) -> str | None:
     """Where an entry of the packages' root goes, or nothing when it is dropped."""
     if DROPPED.fullmatch(path):

@@ -46,7 +46,7 @@ class Join:
 
     :ivar epoch: times are clamped to it (seconds since 1970).
     :ivar wanted: of which files and links the content is kept in :attr:`kept`.
-    :ivar set_id: whether programs keep their setuid and setgid bits.
+    :ivar set_id: which programs keep their setuid and setgid bits.
     :ivar entries: what was written.
     :ivar kept: path → link target or nothing, content.
     """
@@ -54,7 +54,7 @@ class Join:
     epoch: int
     rule: Rule
     wanted: Callable[[str], bool] = lambda path: False
-    set_id: bool = True
+    set_id: Callable[[str], bool] = lambda path: True
     entries: Entries = field(default_factory=dict)
     kept: dict[str, tuple[str | None, str]] = field(default_factory=dict)
 
@@ -90,7 +90,7 @@ class Join:
         member.pax_headers = {k: v for k, v in member.pax_headers.items() if k.startswith("SCHILY.xattr.")}
         if member.isdir() and member.pax_headers:
             raise ValueError(f"/{path} is a directory with extended attributes")
-        if not self.set_id and not member.isdir():
+        if not member.isdir() and not self.set_id(kept):
             member.mode &= 0o1777
         content = b""
         if member.isreg():

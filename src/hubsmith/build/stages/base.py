@@ -85,7 +85,7 @@ def main() -> None:
     epoch = int(spec["epoch"])
     out = Path(os.environ["out"])
     out.mkdir()
-    join = tree.Join(epoch, rules.image_path, rules.wanted_early)
+    join = tree.Join(epoch, rules.image_path, rules.wanted_early, rules.may_set_id)
     tars = [Path(spec["packages"]), *map(Path, spec["envs"])]
     if spec["containers"]:
         tars.append(containers(spec["containers"], epoch, Path("/build/containers.tar")))

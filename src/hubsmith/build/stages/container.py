@@ -21,7 +21,7 @@ def layers(spec: dict[str, Any], manifest: dict[str, Any], folder: Path) -> tupl
     epoch, modules = int(manifest["source_date_epoch"]), Path(spec["modules"])
     packages, own = folder / "packages.tar", folder / "modules.tar"
     # Nobody becomes root in there.
-    join = tree.Join(epoch, rules.container_path, rules.wanted_early, set_id=False)
+    join = tree.Join(epoch, rules.container_path, rules.wanted_early, set_id=lambda path: False)
     with packages.open("wb") as stream:
         join.write([Path(spec["packages"]), *map(Path, spec["envs"])], stream)
     current = {path: join.kept[path][1].encode() for path in rules.ACCOUNTS}
