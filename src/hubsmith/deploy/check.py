@@ -16,6 +16,12 @@ from hubsmith.vm.ssh import CONFIG
 
 COLUMNS = ("Exists", "Up", "Reachable", "Disks", "Load", "Units", "Notes")
 
+#: A worker has no homes of its own.
+DISKS = (
+    "for place in /var /home; do mountpoint --quiet $place && df --output=target,pcent $place | tail --lines=1; done "
+    "| tr --squeeze-repeats ' ' | paste --serial --delimiters=' '"
+)
+
 
 def check_machine(one: QemuMachine) -> dict[str, str]:
     """One row: what is there, and in `Notes` what is wrong (empty when all is well)."""
@@ -30,8 +36,7 @@ def check_machine(one: QemuMachine) -> dict[str, str]:
         try:
             row["Load"] = machine.succeed("cut -d' ' -f1-3 /proc/loadavg").strip()
             row["Reachable"] = "yes"
-            disks = machine.succeed("df --output=target,pcent /var /home | tail -n +2 | tr -s ' ' | paste -sd' '")
-            row["Disks"] = disks.strip()
+            row["Disks"] = machine.succeed(DISKS).strip()
             failed = machine.succeed("systemctl --failed --no-legend --plain").splitlines()
             units = [line.split()[0] for line in failed]
             row["Units"] = f"{len(units)} failed" if units else "ok"

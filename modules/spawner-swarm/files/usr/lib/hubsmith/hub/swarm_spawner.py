@@ -42,6 +42,8 @@ NO_PLACE = 30
 PIDS = 1024
 #: Engine calls at once: some take seconds, and others must not wait for them.
 CALLS = 8
+#: States that a task does not leave.
+ENDED = ("complete", "failed", "orphaned", "rejected", "remove", "shutdown")
 #: What Swarm does in some states of a task.
 DOING = {"preparing": "The worker gets the container image.", "starting": "The container starts."}
 
@@ -146,7 +148,40 @@ class HomeSwarmSpawner(SwarmSpawner):
         self.extra_task_spec = {
             "restart_policy": RestartPolicy("on-failure", delay=2 * 10**9, max_attempts=ATTEMPTS, window=WINDOW)
         }
-        return await super().start()
+        place = await super().start()
+        await self._answers(*place)
+        return place
+
+    async def _answers(self, address: str, port: int) -> None:
+        """Wait until the server takes connections; the hub ends this when it takes too long.
+
+        :raises NotStarted: it ended instead.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(5):
+                    _, writer = await asyncio.open_connection(address, port)
+                writer.close()
+                return
+            except OSError:  # a TimeoutError is one, too
+                tasks = await self.docker("tasks", filters={"service": self.service_name})
+            if ended := [task["Status"] for task in tasks if task["Status"]["State"] in ENDED]:
+                words = [ended[0].get("Err", ""), await self._last_words()]
+                raise NotStarted(": ".join(word for word in words if word) or f"it is {ended[0]['State']}")
+            await asyncio.sleep(1)
+
+    async def _last_words(self) -> str:
+        """The last line of the server's log, when the engine of its worker tells it."""
+
+        def read() -> bytes:
+            return b"".join(self.client.service_logs(self.service_name, stdout=True, stderr=True, tail=5))
+
+        try:
+            told = await asyncio.wrap_future(EXECUTOR.submit(read))
+        except (DockerException, RequestException) as error:
+            self.log.warning("%s: no log: %s", self.service_name, type(error).__name__)
+            return ""
+        return next((line.strip() for line in reversed(told.decode(errors="replace").splitlines()) if line.strip()), "")
 
     @property
     def mounts(self) -> list[Mount]:
@@ -204,7 +239,7 @@ class HomeSwarmSpawner(SwarmSpawner):
             if state == "running":
                 return
             no_place = state == "pending" and words and time.monotonic() > placed_by
-            if no_place or state in ("complete", "failed", "orphaned", "rejected", "remove", "shutdown"):
+            if no_place or state in ENDED:
                 raise NotStarted(words or f"it is {state}")
             self.said = words or DOING.get(state, "The server is being placed on a worker.")
             await asyncio.sleep(0.5)
