@@ -15,9 +15,24 @@ from image_parts import IMAGES, ROOT, Partition, Release, cut
 from hubsmith.run import run
 
 
-@pytest.fixture(scope="session", params=IMAGES)
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of tests that take long."""
+    config.addinivalue_line("markers", "one_is_enough: for the first image; for others the test is slow")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every image of a machine, unless one is named."""
+    if "release" in metafunc.fixturenames:
+        named = metafunc.config.getoption("--image")
+        first, *others = [Path(named).stem] if named else IMAGES
+        slow = [pytest.mark.slow] if metafunc.definition.get_closest_marker("one_is_enough") else []
+        chosen = [first, *(pytest.param(name, marks=slow) for name in others)]
+        metafunc.parametrize("release", chosen, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> Release:
-    """Each built image of a machine, one after the other."""
+    """A built image."""
     found = Release(ROOT / "out" / request.param)
     if not (found.folder / "SHA256SUMS").is_file():
         name = found.name

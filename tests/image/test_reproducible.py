@@ -13,10 +13,6 @@ from hubsmith.inspect.diff import diff, read
 from hubsmith.run import CommandFailed, run
 
 pytestmark = pytest.mark.image
-#: That the second image is made as the first is a long run's to say.
-each_image = pytest.mark.parametrize(
-    "release", ["master", pytest.param("swarm-worker", marks=pytest.mark.slow)], indirect=True
-)
 
 
 def nix_build(release: Release, attribute: str, *more: str) -> list[Path]:
@@ -45,21 +41,21 @@ def rebuild(release: Release, attribute: str) -> None:
     pytest.fail("\n".join([f"built twice, {attribute} differs:", *told[:40]]) if told else why, pytrace=False)
 
 
-@each_image
+@pytest.mark.one_is_enough
 @pytest.mark.parametrize("stage", ["envs", "manifest", "base", "initrd", "root", "disk", "image"])
 def test_stage_is_reproducible(release: Release, stage: str) -> None:
     """The environments, what a change of a template rebuilds, and what is between that and the packages."""
     rebuild(release, f"stages.{release.name}.{stage}")
 
 
-@each_image
+@pytest.mark.one_is_enough
 @pytest.mark.slow
 def test_package_layer_is_reproducible(release: Release) -> None:
     """The layer that takes longest."""
     rebuild(release, f"stages.{release.name}.packages")
 
 
-@each_image
+@pytest.mark.one_is_enough
 def test_the_raw_disk_is_the_released_one(release: Release) -> None:
     """The stage `disk`, which is not on the way to the image, makes the very disk of the qcow2."""
     (folder,) = nix_build(release, f"stages.{release.name}.disk")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import tomli_w
 from hub_client import HubClient, NotServed
-from workshop import Workshop, hubsmith
+from workshop import SPAWN, Workshop, hubsmith
 
 from hubsmith.vm.waits import scaled
 
@@ -150,6 +150,15 @@ def test_a_wrong_clock_does_not_keep_a_worker_out(workshop: Workshop) -> None:
     person.stop()
     with workshop.machine("worker-1") as worker:
         worker.succeed("date --set '-3 hours'; timedatectl set-ntp true")
+
+
+def test_what_keeps_a_server_from_starting_is_said(workshop: Workshop) -> None:
+    workshop.on("master", "chmod 0 /home/student2")
+    try:
+        with pytest.raises(NotServed, match="ermission denied"):
+            workshop.person("student2").spawn(scaled(SPAWN))
+    finally:
+        workshop.on("master", "chmod 700 /home/student2")
 
 
 def test_a_worker_whose_disk_is_full_says_so(workshop: Workshop) -> None:

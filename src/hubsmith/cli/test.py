@@ -8,12 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hubsmith.errors import HarnessFailed, ImageFailed
+from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
 from hubsmith.paths import project_root
 from hubsmith.run import spawn
 from hubsmith.testing.plugin import image_file
 
-SUITES = ("tests/image", "tests/vm")
+#: What proves an image, by its name.
+NO_CONTAINER = "--ignore=tests/image/test_container.py"
+SUITES = {
+    "master": ("tests/image", NO_CONTAINER, "tests/vm"),
+    "swarm-worker": ("tests/image", NO_CONTAINER, "tests/scenarios"),
+}
 REPORT = "test-report.json"
 
 
@@ -30,16 +35,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the verb.
 
+    :raises HubsmithError: nothing proves this image.
     :raises ImageFailed: a test failed.
     :raises HarnessFailed: the tests could not be run, or only the harness failed.
     """
     root = project_root()
     image = image_file(args.image)
+    if image.stem not in SUITES:
+        raise HubsmithError(f"there are no tests of this image, but of {', '.join(SUITES)}", where=image.stem)
     report = image.parent / REPORT
     chosen = any((root / one.partition("::")[0]).exists() for one in args.pytest)
     argv: list[str | Path] = [
         sys.executable, "-m", "pytest", "-p", "hubsmith.testing.report", "--image", args.image,
-        *([] if args.all else ["-m", "not slow"]), *(args.pytest or ["--report", report]), *(() if chosen else SUITES),
+        *([] if args.all else ["-m", "not slow"]), *(args.pytest or ["--report", report]),
+        *(() if chosen else SUITES[image.stem]),
     ]  # fmt: skip
     # In our process group: a Ctrl-C is for pytest, which ends its machines in order.
     child = spawn(argv, cwd=root, stdout=sys.stderr.fileno(), stderr=subprocess.STDOUT, own_group=False)

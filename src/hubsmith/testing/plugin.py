@@ -40,7 +40,7 @@ from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import RESERVE_MB, Snapshot, VirtualMachine
 from hubsmith.vm.testbed import Testbed, free_memory_mb
 
-#: Which file of an image's output folder is booted.
+#: The image whose machine is tested when none is named.
 DEFAULT_IMAGE = "master"
 _TESTBED: pytest.StashKey[Testbed] = pytest.StashKey()
 _SEEN: pytest.StashKey[dict[VirtualMachine, int]] = pytest.StashKey()
@@ -51,7 +51,7 @@ VERDICT = "verdict"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Which image is tested."""
     group = parser.getgroup("hubsmith")
-    group.addoption("--image", default=DEFAULT_IMAGE, help="an image's name, or a disk image's file")
+    group.addoption("--image", help="only this image: its name, or a disk image's file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,11 +61,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SEEN] = {}
 
 
-def image_file(name: str) -> Path:
-    """The disk image of that name or path.
+def image_file(name: str | None) -> Path:
+    """The disk image of that name or path; that of `master` when none is named.
 
     :raises HarnessFailed: it is not built, or is no disk.
     """
+    name = name or DEFAULT_IMAGE
     if "/" in name:
         if not Path(name).is_file():
             raise HarnessFailed("there is no such disk image", where=name)
@@ -79,7 +80,7 @@ def image_file(name: str) -> Path:
 @pytest.fixture(scope="session")
 def image(request: pytest.FixtureRequest) -> Path:
     """The disk image under test."""
-    return image_file(str(request.config.getoption("--image")))
+    return image_file(request.config.getoption("--image"))
 
 
 @pytest.fixture(scope="session")

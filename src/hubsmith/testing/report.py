@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Begin the report."""
     if (path := config.getoption("--report")) is not None:
-        config.pluginmanager.register(Report(path, image_file(str(config.getoption("--image")))), "image-report")
+        config.pluginmanager.register(Report(path, image_file(config.getoption("--image"))), "image-report")
 
 
 class Report:
