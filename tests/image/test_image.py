@@ -60,7 +60,7 @@ ENABLED = {
     "sshd.service": {"sshd-keygen.service"},
     "sshd@.service": {"sshd-keygen.service"},
     "sysinit.target": {
-        "apparmor.service", "nftables.service", "systemd-network-generator.service", "systemd-pstore.service",
+        "nftables.service", "systemd-network-generator.service", "systemd-pstore.service",
         "systemd-resolved.service", "systemd-timesyncd.service",
     },
     "system.slice": {"system-xfs_scrub.slice"},
