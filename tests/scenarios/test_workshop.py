@@ -10,7 +10,8 @@ from workshop import SPAWN, Workshop, hubsmith
 
 from hubsmith.vm.waits import scaled
 
-pytestmark = [pytest.mark.vm, pytest.mark.needs(memory_mb=8192)]
+# Slow while it would make `scripts/test` longer than an hour.
+pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.needs(memory_mb=8192)]
 
 #: Tries to connect to each `address:port`, and prints what came of it; GATEWAY is the machine as a container sees it.
 CONNECT = """
