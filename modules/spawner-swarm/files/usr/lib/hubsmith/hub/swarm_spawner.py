@@ -48,6 +48,9 @@ ENDED = ("complete", "failed", "orphaned", "rejected", "remove", "shutdown")
 DOING = {"preparing": "The worker gets the container image.", "starting": "The container starts."}
 
 EXECUTOR = ThreadPoolExecutor(CALLS)
+#: The engine makes attachments of containers one after the other, and gives each 20 seconds: in a class that begins at
+#: once the last ones would be given up.
+ATTACHING = asyncio.Lock()
 
 
 class NotStarted(Told):
@@ -212,11 +215,12 @@ class HomeSwarmSpawner(SwarmSpawner):
         await self._remove_networks()
         name = f"notebook-{self.user.id}-{secrets.token_hex(4)}"
         mtu = json.loads(TOLD.read_text())["mtu"] - VXLAN
-        await self.docker(
-            "create_network", name, driver="overlay", attachable=True, labels={LABEL: self.user.name},
-            options={"com.docker.network.driver.mtu": str(mtu)},
-        )  # fmt: skip
-        await self.docker("connect_container_to_network", PLACE, name, aliases=[HUB])
+        async with ATTACHING:
+            await self.docker(
+                "create_network", name, driver="overlay", attachable=True, labels={LABEL: self.user.name},
+                options={"com.docker.network.driver.mtu": str(mtu)},
+            )  # fmt: skip
+            await self.docker("connect_container_to_network", PLACE, name, aliases=[HUB])
         self.network_name = name
 
     async def _remove_networks(self) -> None:
