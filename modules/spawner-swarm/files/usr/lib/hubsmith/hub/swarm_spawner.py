@@ -20,7 +20,7 @@ from told import Told
 from traitlets import Bool, Dict, Float, Integer, List, Set, Unicode, default
 from usage import home_usage
 
-#: The image that workers bring, under the name that they give it (`modules/swarm-worker`), and how it is started.
+#: The image that workers bring, under the name that they give it (`modules/docker`), and how it is started.
 BUNDLED = "localhost:1/notebook:bundled"
 BUNDLED_COMMAND = ["/usr/lib/hubsmith/notebook/singleuser"]
 #: Where each node has the homes (the master: a bind mount of its own).
