@@ -33,3 +33,7 @@ def test_version_4_2_and_none_of_the_older_ones_helpers(host: Host, network: str
     assert host.run("pgrep --exact 'rpcbind|rpc.statd'").rc == 1
     listening = host.check_output("ss --no-header --listening --tcp --udp --processes")
     assert "rpc." not in listening
+
+
+def test_deleted_files_do_not_keep_a_home_full(host: Host, network: str) -> None:
+    assert host.check_output("systemctl show --property ActiveState --value hubsmith-deleted-files.timer") == "active"

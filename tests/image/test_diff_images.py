@@ -113,6 +113,7 @@ def test_what_lies_outside_of_files_is_compared_too(tmp_path: Path, capsys: pyte
     ]
 
 
+@pytest.mark.one_is_enough
 def test_the_built_image_is_read_as_its_entries_say(release: Release) -> None:
     """Every owner, mode, size and checksum of the disk's root, read back from the qcow2."""
     found, manifest = contents.read(release.qcow2)

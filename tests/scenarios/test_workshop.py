@@ -51,11 +51,11 @@ except OSError as error:
 """
 
 
-#: The server of the homes may hold a file for some seconds after its last name is gone.
+#: In a full home a deleted file may be there for some minutes more (`modules/nfs-server/**/deleted-files`).
 MAKE_ROOM = """
 import os, time
 os.remove("fill")
-until = time.monotonic() + 60
+until = time.monotonic() + 300
 while True:
     try:
         with open("small", "w") as file:

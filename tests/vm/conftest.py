@@ -9,4 +9,4 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bare_fixtures import bare, bare_snapshot  # noqa: F401  (fixtures)
-from hub_fixtures import hub, hub_snapshot  # noqa: F401  (fixtures)
+from hub_fixtures import busy_hub, busy_hub_snapshot, hub, hub_snapshot  # noqa: F401  (fixtures)

@@ -79,7 +79,21 @@ def hub_snapshot(testbed: Testbed, image: Path) -> Snapshot:
     return machine.snapshot("hub", resume=False)
 
 
+@pytest.fixture(scope="session")
+def busy_hub_snapshot(testbed: Testbed, hub_snapshot: Snapshot) -> Snapshot:
+    """The same hub a moment later: alice's server runs."""
+    machine = Machine.clone(testbed, "busy-hub", hub_snapshot)
+    Hub(machine).at_work("alice")
+    return machine.snapshot("busy-hub", resume=False)
+
+
 @pytest.fixture
 def hub(thaw: Callable[..., Machine], hub_snapshot: Snapshot) -> Hub:
     """The hub, as if nobody had ever been there."""
     return Hub(thaw(hub_snapshot))
+
+
+@pytest.fixture
+def busy_hub(thaw: Callable[..., Machine], busy_hub_snapshot: Snapshot) -> Hub:
+    """The hub with alice at work."""
+    return Hub(thaw(busy_hub_snapshot))

@@ -103,6 +103,7 @@ def test_a_disk_on_scsi_with_several_queues(make_machine: Callable[..., Machine]
     assert_grown(machine, "/dev/sda", 20 * GIB)
 
 
+@pytest.mark.slow
 @pytest.mark.allow("verity|Kernel panic", "the root is damaged on purpose")
 def test_a_flipped_byte_that_is_read_at_boot_is_never_served(
     make_machine: Callable[..., Machine], image: Path, tmp_path: Path

@@ -115,6 +115,8 @@ def test_the_wrong_password_is_told_and_lets_nobody_in(window: Window) -> None:
     expect(page.locator("#password_input")).to_be_visible()
 
 
+# What the hub itself answers is in test_hub.py, for every run.
+@pytest.mark.slow
 def test_the_second_user_sees_neither_server_nor_files_of_the_first(hub: Hub, browser: Browser, window: Window) -> None:
     alice = hub.at_work("alice")
     alice.save("diary.txt", "dear diary")

@@ -29,15 +29,15 @@ def test_the_wrong_password_and_unknown_names_are_refused(hub: Hub) -> None:
     assert hub.person("alice").request("GET", "/hub/api/user").json()["name"] == "alice"
 
 
-def test_the_second_user_gets_nothing_of_the_first(hub: Hub) -> None:
-    alice = hub.at_work("alice")
+def test_the_second_user_gets_nothing_of_the_first(busy_hub: Hub) -> None:
+    alice = busy_hub.at_work("alice")
     alice.save("diary.txt", "dear diary")
     icon = alice.request("GET", "/user/alice/kernelspecs/python3/logo-svg.svg")
     assert (icon.status_code, b"<svg" in icon.content) == (200, True), "the launcher's picture of the kernel"
     with alice.start_kernel(scaled(KERNEL)) as kernel:
         assert kernel.execute("5 * 4") == "20"
         socket = kernel.execute("import glob; glob.glob('/run/notebook/jupyter/kernel-*-ipc-1')[0]")
-    bob = hub.at_work("bob")
+    bob = busy_hub.at_work("bob")
     for path in ("/user/alice/lab", "/user/alice/api/contents/diary.txt", "/hub/api/users/alice"):
         answer = bob.request("GET", path)
         assert answer.status_code in (403, 404), path
@@ -76,8 +76,8 @@ def test_the_second_user_gets_nothing_of_the_first(hub: Hub) -> None:
         assert kernel.execute(bind.format(8081) + "; print('free')") == "free"
 
 
-def test_an_admin_writes_the_shared_folder_and_others_read_it(hub: Hub) -> None:
-    alice, bob = hub.at_work("alice"), hub.at_work("bob")
+def test_an_admin_writes_the_shared_folder_and_others_read_it(busy_hub: Hub) -> None:
+    alice, bob = busy_hub.at_work("alice"), busy_hub.at_work("bob")
     with alice.start_kernel(scaled(KERNEL)) as kernel:
         kernel.execute("open('shared/hello.txt', 'w').write('hello')")
     with bob.start_kernel(scaled(KERNEL)) as kernel:
@@ -85,59 +85,59 @@ def test_an_admin_writes_the_shared_folder_and_others_read_it(hub: Hub) -> None:
 
 
 @pytest.mark.allow("Failed with result 'signal'", "the test kills the hub")
-def test_a_killed_hub_and_a_restarted_hub_lose_no_kernel(hub: Hub) -> None:
-    alice = hub.at_work("alice")
+def test_a_killed_hub_and_a_restarted_hub_lose_no_kernel(busy_hub: Hub) -> None:
+    alice = busy_hub.at_work("alice")
     kernel = alice.start_kernel(scaled(KERNEL))
     kernel.execute("x = 42")
-    hub.kill_main_process("jupyterhub.service")
+    busy_hub.kill_main_process("jupyterhub.service")
     assert kernel.execute("x") == "42", "while the hub is down"
-    hub.wait()
+    busy_hub.wait()
     assert kernel.execute("x + 1") == "43"
-    hub.machine.succeed("systemctl restart jupyterhub.service", timeout=HUB)
+    busy_hub.machine.succeed("systemctl restart jupyterhub.service", timeout=HUB)
     kernel.close()
-    assert [k.execute("x") for k in hub.at_work("alice").kernels()] == ["42"]
-    assert hub.person("alice").request("GET", "/hub/api/user").json()["servers"][""]["ready"] is True
+    assert [k.execute("x") for k in busy_hub.at_work("alice").kernels()] == ["42"]
+    assert busy_hub.person("alice").request("GET", "/hub/api/user").json()["servers"][""]["ready"] is True
 
 
 @pytest.mark.allow("Failed with result 'signal'", "the test kills the proxy")
-def test_a_killed_proxy_knows_all_servers_again(hub: Hub) -> None:
-    alice = hub.at_work("alice")
+def test_a_killed_proxy_knows_all_servers_again(busy_hub: Hub) -> None:
+    alice = busy_hub.at_work("alice")
     kernel = alice.start_kernel(scaled(KERNEL))
     kernel.execute("x = 42")
     kernel.close()
-    hub.kill_main_process("configurable-http-proxy.service")
+    busy_hub.kill_main_process("configurable-http-proxy.service")
 
     def served() -> bool:
         return alice.request("GET", "/user/alice/api/kernels", allow_redirects=False).status_code == 200
 
-    wait_until("the route to alice's server", served, timeout=120, interval=1, seen=hub.machine.seen)
+    wait_until("the route to alice's server", served, timeout=120, interval=1, seen=busy_hub.machine.seen)
     assert kernel.execute("x") == "42"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("orderly", [True, False], ids=["reboot", "power cut"])
-def test_homes_and_the_hubs_state_survive(hub: Hub, orderly: bool) -> None:
-    alice = hub.at_work("alice")
+def test_homes_and_the_hubs_state_survive(busy_hub: Hub, orderly: bool) -> None:
+    alice = busy_hub.at_work("alice")
     with alice.start_kernel(scaled(KERNEL)) as kernel:
         kernel.execute(
             "import os; f = open('work.txt', 'w'); f.write('result'); f.flush(); os.fsync(f.fileno()); x = 1"
         )
         token = alice.request("POST", "/hub/api/users/alice/tokens", json={"note": "kept"}).json()["token"]
         if orderly:
-            hub.machine.reboot(600)
+            busy_hub.machine.reboot(600)
         else:
-            hub.machine.crash()
-            hub.machine.start()
-            hub.machine.wait_for_boot(600)
-    hub.wait()
+            busy_hub.machine.crash()
+            busy_hub.machine.start()
+            busy_hub.machine.wait_for_boot(600)
+    busy_hub.wait()
     # The cookie of before, and a token of before: the hub's database and its cookie secret are the same.
-    alice.base = hub.machine.url
+    alice.base = busy_hub.machine.url
     assert alice.request("GET", "/hub/api/user").json()["name"] == "alice"
-    answer = HubClient(hub.machine.url, "alice").http.get(
-        f"{hub.machine.url}/hub/api/user", headers={"Authorization": f"token {token}"}, timeout=60
+    answer = HubClient(busy_hub.machine.url, "alice").http.get(
+        f"{busy_hub.machine.url}/hub/api/user", headers={"Authorization": f"token {token}"}, timeout=60
     )
     assert answer.json()["servers"] == {}, "the hub must see that the server has gone with the power"
-    assert hub.at_work("alice").read("work.txt") == "result"
+    assert busy_hub.at_work("alice").read("work.txt") == "result"
 
 
 @pytest.mark.slow
@@ -177,8 +177,8 @@ def test_refused_settings_close_the_hub_and_mended_ones_open_it(hub: Hub) -> Non
 
 
 @pytest.mark.slow
-def test_a_full_home_is_told_and_keeps_nobody_from_working(hub: Hub) -> None:
-    alice = hub.at_work("alice")
+def test_a_full_home_is_told_and_keeps_nobody_from_working(busy_hub: Hub) -> None:
+    alice = busy_hub.at_work("alice")
     notebook = {
         "type": "notebook",
         "content": {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
@@ -188,19 +188,19 @@ def test_a_full_home_is_told_and_keeps_nobody_from_working(hub: Hub) -> None:
     with alice.start_kernel(scaled(KERNEL)) as kernel, pytest.raises(RuntimeError, match=r"No space left|quota"):
         kernel.execute("f = open('fill', 'wb', buffering=0)\nwhile f.write(b'x' * 65536): pass")
     alice.stop()
-    hub.wait_for_unit_state("jupyter-alice-singleuser.service", "inactive")
-    hub.machine.succeed("rm -rf /home/alice/.ipython /home/alice/.local")  # as if it were the first time
-    hub.machine.succeed(
+    busy_hub.wait_for_unit_state("jupyter-alice-singleuser.service", "inactive")
+    busy_hub.machine.succeed("rm -rf /home/alice/.ipython /home/alice/.local")  # as if it were the first time
+    busy_hub.machine.succeed(
         "head -c 67108864 /dev/zero | runuser -u alice -- tee /home/alice/fill2 > /dev/null; sync; true"
     )
-    hub.machine.succeed("/usr/lib/hubsmith/status.d/homes")
-    messages = hub.person("alice").spawn(scaled(SPAWN))
+    busy_hub.machine.succeed("/usr/lib/hubsmith/status.d/homes")
+    messages = busy_hub.person("alice").spawn(scaled(SPAWN))
     assert any("Your home is full" in message for message in messages), messages
-    again = hub.at_work("alice")
+    again = busy_hub.at_work("alice")
     assert again.api("GET", "contents/n.ipynb")["type"] == "notebook"
     with again.start_kernel(scaled(KERNEL)) as kernel:
         assert kernel.execute("2 + 2") == "4"
-    with hub.at_work("bob").start_kernel(scaled(KERNEL)) as kernel:
+    with busy_hub.at_work("bob").start_kernel(scaled(KERNEL)) as kernel:
         kernel.execute("open('mine', 'wb').write(bytes(1000000))")
 
 
@@ -224,12 +224,12 @@ def test_too_much_memory_ends_the_kernel_and_nothing_else(hub: Hub) -> None:
 
 
 @pytest.mark.slow
-def test_a_machine_without_memory_left_says_so(hub: Hub) -> None:
-    hub.at_work("alice")
-    hub.machine.succeed("systemctl set-property --runtime hubsmith-users.slice MemoryMax=300M MemoryHigh=290M")
+def test_a_machine_without_memory_left_says_so(busy_hub: Hub) -> None:
+    busy_hub.at_work("alice")
+    busy_hub.machine.succeed("systemctl set-property --runtime hubsmith-users.slice MemoryMax=300M MemoryHigh=290M")
     with pytest.raises(NotServed, match="not enough memory left"):
-        hub.at_work("bob")
-    assert hub.person("alice").request("GET", "/user/alice/api").status_code == 200
+        busy_hub.at_work("bob")
+    assert busy_hub.person("alice").request("GET", "/user/alice/api").status_code == 200
 
 
 @pytest.mark.slow
@@ -242,13 +242,13 @@ def test_an_idle_server_is_stopped(hub: Hub) -> None:
 
 
 @pytest.mark.slow
-def test_no_secret_of_a_session_is_in_the_journal_or_a_command_line(hub: Hub) -> None:
-    alice = hub.at_work("alice")
+def test_no_secret_of_a_session_is_in_the_journal_or_a_command_line(busy_hub: Hub) -> None:
+    alice = busy_hub.at_work("alice")
     with alice.start_kernel(scaled(KERNEL)) as kernel:
         token = kernel.execute("import os; os.environ['JUPYTERHUB_API_TOKEN']").strip("'")
         secrets = [PASSWORD, token, *(c.value for c in alice.http.cookies if c.name != "_xsrf" and len(c.value) > 16)]
-        hub.machine.succeed("journalctl --sync")
-        seen = hub.machine.succeed("journalctl -b --no-pager -o verbose", timeout=180)
-        seen += hub.machine.succeed("ps -e -ww -o args=")
+        busy_hub.machine.succeed("journalctl --sync")
+        seen = busy_hub.machine.succeed("journalctl -b --no-pager -o verbose", timeout=180)
+        seen += busy_hub.machine.succeed("ps -e -ww -o args=")
     assert len(secrets) >= 4
     assert not [number for number, secret in enumerate(secrets) if secret in seen]

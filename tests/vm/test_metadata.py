@@ -107,6 +107,7 @@ def test_a_machine_is_what_its_metadata_says(make_machine: Callable[..., Machine
     machine.wait_for_boot(120)
 
 
+@pytest.mark.slow
 @pytest.mark.allow("cloud-final|cloud-init-main|Cloud-init: Final Stage", "a script of the portal's cannot work here")
 def test_the_user_data_of_a_portal_goes_along_with_ours(make_machine: Callable[..., Machine]) -> None:
     text = settings(("alice",))

@@ -24,12 +24,8 @@ from hubsmith.vm.testbed import Testbed
 pytestmark = pytest.mark.vm
 
 CASES = Path(__file__).parents[1] / "unit" / "settings_bad"
-#: One of each kind; the unit tests read all that there are.
-BAD = (
-    "admin_unknown", "bad_duration", "cut_hash", "domain_is_a_url", "empty", "letsencrypt_needs", "many_problems",
-    "no_choice", "not_utf8", "nul_byte", "out_of_range", "plain_password", "provided_another_key", "provided_expired",
-    "ssh_private_key", "syntax_open_string", "syntax_yaml", "unknown_key", "unknown_table", "user_names", "weak_hash",
-)  # fmt: skip
+#: One of each kind; the unit tests read all that there are. Each costs an emulated machine about 13 s.
+BAD = ("empty", "many_problems", "not_utf8", "plain_password", "provided_expired", "syntax_open_string", "unknown_key")
 SETTINGS = "/etc/hubsmith/settings.toml"
 #: What makes a hub; none of them may run while the settings are refused.
 HUB_UNITS = "hubsmith-hub.target jupyterhub.service configurable-http-proxy.service"

@@ -22,7 +22,8 @@ def main(args: argparse.Namespace) -> int:
     fleet = Fleet(project_root(), args.file)
     with fleet.record.locked():
         with Board(fleet.hosts_of()) as board:
-            fleet.down(board.say)
+            # Nobody waits for an orderly end of what is deleted.
+            fleet.down(board.say, orderly=not args.delete)
         if args.delete:
             fleet.record.forget()
             print(f"{fleet.deployment.deployment.name}: disks and passwords deleted", file=sys.stderr)

@@ -141,10 +141,13 @@ class Fleet:
             f"delete it:    hubsmith down {self.file} --delete",
         ])  # fmt: skip
 
-    def down(self, say: Callable[[str, str], None]) -> None:
-        """Switch all of them off, the last ones first."""
+    def down(self, say: Callable[[str, str], None], *, orderly: bool = True) -> None:
+        """Switch all of them off, the last ones first.
+
+        :param orderly: as in :meth:`QemuMachine.down`.
+        """
         for wave in reversed(list(self.waves(self.machines()))):
-            at_once(wave, lambda name, one: say(name, one.down()))
+            at_once(wave, lambda name, one: say(name, one.down(orderly=orderly)))
         if self.deployment.network:
             # It goes on for nobody.
             with Lasting(self.record.folder) as place:
