@@ -10,8 +10,7 @@ from workshop import SPAWN, Workshop, hubsmith
 
 from hubsmith.vm.waits import scaled
 
-# Slow while it would make `scripts/test` longer than an hour.
-pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.needs(memory_mb=8192)]
+pytestmark = [pytest.mark.vm, pytest.mark.needs(memory_mb=8192)]
 
 #: Tries to connect to each `address:port`, and prints what came of it; GATEWAY is the machine as a container sees it.
 CONNECT = """
@@ -116,6 +115,7 @@ def test_a_notebook_reaches_the_hub_and_nothing_else_of_the_deployment(workshop:
         assert kernel.execute(f"exec({RIGHTS!r})").splitlines() == ["0000000000000000", "0000000000000000", "1", "[]"]
 
 
+@pytest.mark.slow
 def test_a_full_home_is_told_and_the_person_still_comes_in(workshop: Workshop) -> None:
     person = workshop.at_work("student2")
     with person.start_kernel(scaled(240)) as kernel:

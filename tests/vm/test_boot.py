@@ -77,6 +77,7 @@ def test_both_firmwares_start_the_same_root_and_the_disk_is_used_to_its_end(
         assert partitions(bios)[label][1] > partitions(efi)[label][1]
 
 
+@pytest.mark.slow
 def test_a_disk_that_became_larger_is_used_at_the_next_boot(bare: Machine) -> None:
     bare.succeed("echo kept > /var/kept; echo kept > /home/kept; sync")
     before = partitions(bare)

