@@ -11,6 +11,7 @@ import bcrypt
 import pytest
 
 from hubsmith.cli import main
+from hubsmith.run import run
 from hubsmith.settings.keys import pin_of
 from hubsmith.settings.load import parse
 
@@ -56,6 +57,14 @@ def test_accounts_that_cannot_be(
     assert main(["roster", *words, "--url", URL, "--out", str(tmp_path / "out")]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_git_takes_no_notice_of_a_class(tmp_path: Path) -> None:
+    run(["git", "init", "--quiet", tmp_path])
+    assert main(["roster", "1", "--url", URL, "--out", str(tmp_path / "class")]) == 0
+    assert run(["git", "-C", tmp_path, "status", "--porcelain"]).stdout == ""
+    run(["git", "-C", tmp_path, "add", "--all"])
+    assert run(["git", "-C", tmp_path, "ls-files"]).stdout == ""
 
 
 def test_tables_of_a_cluster_fit_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

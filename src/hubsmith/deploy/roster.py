@@ -69,7 +69,8 @@ def as_page(roster: Iterable[Account], url: str) -> str:
 
 
 def write_new(folder: Path, contents: dict[str, str]) -> list[Path]:
-    """Write files that hold secrets: for their owner only, and never over others.
+    """Write files that hold secrets: for their owner only, and never over others. A folder that is new is one that git
+    takes no notice of.
 
     :raises HubsmithError: one of them is there already; none is written then.
     """
@@ -78,7 +79,9 @@ def write_new(folder: Path, contents: dict[str, str]) -> list[Path]:
         raise HubsmithError(
             "is there already, and is not written over", where=str(there[0]), mend="name another folder"
         )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True)
+        (folder / ".gitignore").write_text("*\n")
     for file, text in zip(files, contents.values(), strict=True):
         with open(file, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="utf-8") as stream:
             stream.write(text)
