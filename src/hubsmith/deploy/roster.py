@@ -81,8 +81,8 @@ def write_new(folder: Path, contents: dict[str, str]) -> list[Path]:
         )
     if not folder.exists():
         folder.mkdir(mode=0o700, parents=True)
-        (folder / ".gitignore").write_text("*\n")
-    for file, text in zip(files, contents.values(), strict=True):
-        with open(file, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="utf-8") as stream:
+        contents = {".gitignore": "*\n", **contents}
+    for name, text in contents.items():
+        with open(folder / name, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="utf-8") as stream:
             stream.write(text)
     return files
