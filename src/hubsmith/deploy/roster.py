@@ -83,6 +83,8 @@ def write_new(folder: Path, contents: dict[str, str]) -> list[Path]:
         folder.mkdir(mode=0o700, parents=True)
         contents = {".gitignore": "*\n", **contents}
     for name, text in contents.items():
-        with open(folder / name, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="utf-8") as stream:
+        with open(
+            folder / name, "x", opener=lambda path, flags: os.open(path, flags, 0o600), encoding="utf-8"
+        ) as stream:
             stream.write(text)
     return files
