@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from guest_programs import load
 
-HOOK = Path(__file__).parents[2] / "modules/data/files/usr/lib/hubsmith/prepare.d/10-data"
 MIB = 1024**2
 #: An OpenStack volume; the serial number of a virtio-blk disk is cut.
 VOLUME = "2f7c1d5e-6a0b-4c39-9d53-0c1c8f1f6b1e"
@@ -19,8 +18,7 @@ Disk = dict[str, Any]
 
 @pytest.fixture
 def choose() -> Callable[..., Any]:
-    names = runpy.run_path(str(HOOK))
-    function: Callable[..., Any] = names["choose"]
+    function: Callable[..., Any] = load("data/files/usr/lib/hubsmith/prepare.d/10-data")["choose"]
     return function
 
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "modules/nfs-server/files/usr/lib/hubsmith/nfs-server/deleted-files"
-
-
-@pytest.fixture(scope="module")
-def script() -> Any:
-    loader = importlib.machinery.SourceFileLoader("deleted_files", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("deleted_files", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+from guest_programs import load
 
 
-def test_what_clients_have_open_is_known_by_its_inode(script: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def program() -> dict[str, Any]:
+    return load("nfs-server/files/usr/lib/hubsmith/nfs-server/deleted-files")
+
+
+def test_what_clients_have_open_is_known_by_its_inode(program: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "3").mkdir()
     (tmp_path / "5").mkdir()
     (tmp_path / "3" / "states").write_text("")
@@ -32,10 +24,10 @@ def test_what_clients_have_open_is_known_by_its_inode(script: Any, tmp_path: Pat
         'filename: "student2/.nfs000000000180008a00000001", owner: "open id:\\x00!" }\n'
         '- 0x00000001f167046b0b2583c105000000: { type: deleg, access: r, superblock: "fd:12:77", filename: "a" }\n'
     )
-    assert script.open_inodes(tmp_path) == {25165962, 77}
+    assert program["open_inodes"](tmp_path) == {25165962, 77}
 
 
-def test_only_deleted_files_that_nobody_has_open_are_removed(script: Any, tmp_path: Path) -> None:
+def test_only_deleted_files_that_nobody_has_open_are_removed(program: dict[str, Any], tmp_path: Path) -> None:
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     held, orphan, below, other, foreign = (
         home / ".nfs000000000180008a00000001", home / ".nfs000000000180008a00000002",
@@ -46,25 +38,21 @@ def test_only_deleted_files_that_nobody_has_open_are_removed(script: Any, tmp_pa
     for file in (held, orphan, below, other, foreign):
         file.write_text("x")
     (home / "link").symlink_to(elsewhere)
-    removed, kept = script.sort_out(home, {held.stat().st_ino})
+    removed, kept = program["sort_out"](home, {held.stat().st_ino})
     assert (sorted(removed), kept) == ([orphan, below], [held])
     assert [file.exists() for file in (held, orphan, below, other, foreign)] == [True, False, False, True, True]
 
 
-def test_a_limit_is_raised_until_the_files_are_gone_and_set_back(
-    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, limits = tmp_path / ".nfs000000000180008a00000001", {7: 32768}
+def test_a_limit_is_raised_until_the_files_are_gone_and_set_back(program: dict[str, Any], tmp_path: Path) -> None:
+    file, limits = tmp_path / ".nfs000000000180008a00000001", [32768]
     file.write_text("x")
 
+    # Stand for a disk with XFS and its quotas.
     def xfs_quota(command: str) -> str:
-        limits[7] = int(command.split("bhard=")[1].partition("k")[0])
+        limits.append(int(command.removeprefix("limit -p bhard=").removesuffix("k 7")))
         file.unlink(missing_ok=True)  # there was room for the client's last pages
         return ""
 
-    monkeypatch.setattr(script, "xfs_quota", xfs_quota)
-    monkeypatch.setattr(script, "report", lambda kind: {7: (32768, limits[7])})
-    seen: list[int] = []
-    monkeypatch.setattr(script, "still_there", lambda files: seen.append(limits[7]) or file.exists())
-    script.make_room(7, 32768, [file])
-    assert (seen, limits) == ([32768 + script.FOLIO], {7: 32768})
+    program.update(xfs_quota=xfs_quota, report=lambda kind: {7: (32768, limits[-1])})
+    program["make_room"](7, 32768, [file])
+    assert limits == [32768, 32768 + program["FOLIO"], 32768]

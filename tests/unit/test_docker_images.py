@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.machinery
-import importlib.util
 import io
 import json
 import tarfile
@@ -12,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guest_programs import load
 
 from hubsmith.build import oci
 from hubsmith.build.stages.base import CONTAINERS, containers
 
-ROOT = Path(__file__).parents[2]
 EPOCH = 1_700_000_000
 CONTAINER = {"user": "1000:100", "workdir": "/home/jovyan", "command": ["run"], "env": {}}
 
@@ -61,12 +59,7 @@ def root(archive: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def images(root: Path, tmp_path: Path) -> dict[str, Any]:
     """The program with its paths below the test's folder."""
-    path = ROOT / "modules/docker/files/usr/lib/hubsmith/docker/images"
-    loader = importlib.machinery.SourceFileLoader("docker_images", str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("docker_images", loader) or pytest.fail())
-    loader.exec_module(module)
-    vars(module).update(BROUGHT=root / CONTAINERS, ENGINE=tmp_path / "docker")
-    return vars(module)
+    return load("docker/files/usr/lib/hubsmith/docker/images", BROUGHT=root / CONTAINERS, ENGINE=tmp_path / "docker")
 
 
 def test_layers_lie_unpacked_in_the_root(root: Path, archive: Path) -> None:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import os
-import runpy
 from pathlib import Path
-from typing import Any
 
 import pytest
+from guest_programs import load
 
-MODULES = Path(__file__).parents[2] / "modules"
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
-
-
-def script(path: str, **constants: Any) -> dict[str, Any]:
-    """The names of a hook, with some constants set to others."""
-    names = runpy.run_path(str(MODULES / path))
-    names["main"].__globals__.update(constants)
-    return names
 
 
 @pytest.fixture
@@ -28,7 +19,7 @@ def homes(tmp_path: Path) -> Path:
 
 
 def assign(homes: Path, names: list[str], known: dict[str, int]) -> dict[str, int]:
-    accounts = script("accounts/files/usr/lib/hubsmith/apply.d/20-accounts", HOMES=homes)
+    accounts = load("accounts/files/usr/lib/hubsmith/apply.d/20-accounts", HOMES=homes)
     result: dict[str, int] = accounts["assign_uids"](names, known)
     return result
 
@@ -78,7 +69,7 @@ def test_an_account_that_is_not_the_hubs_is_not_taken_over(homes: Path) -> None:
 
 
 def link_shared(home: Path, *, wanted: bool) -> None:
-    names = script("homes/files/usr/lib/hubsmith/apply.d/30-homes", SHARED=Path("/home/shared"))
+    names = load("homes/files/usr/lib/hubsmith/apply.d/30-homes", SHARED=Path("/home/shared"))
     names["link_shared"](home, (os.geteuid(), os.getegid()), wanted)
 
 
