@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "vm"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from browser_fixtures import browser  # noqa: F401  (fixtures)
 from workshop import Workshop, deployment, shipped
 
 

@@ -6,6 +6,8 @@ import json
 import re
 
 import pytest
+from browser_fixtures import Window, picture
+from playwright.sync_api import Browser
 from workshop import SPAWN, Workshop, hubsmith
 
 from hubsmith.vm.waits import scaled
@@ -85,6 +87,16 @@ def test_servers_are_spread_over_the_workers_and_compute(workshop: Workshop) -> 
         with person.start_kernel(scaled(240)) as kernel:
             assert kernel.execute("5 * 4") == "20"
             assert kernel.execute("import os; os.getuid(), os.getgid()") == "(1000, 100)"
+
+
+# With one machine a browser comes every time (tests/vm/test_browser.py).
+@pytest.mark.slow
+def test_a_student_works_with_a_browser(workshop: Workshop, browser: Browser) -> None:
+    window = Window(browser, workshop.person("student1").base)
+    page = window.lab("student1", workshop.password("student1"))
+    picture(page, "workshop")
+    window.compute("import os; os.getcwd(), 5 * 4", "('/home/jovyan', 20)")
+    window.close()
 
 
 def test_a_notebook_reaches_the_hub_and_nothing_else_of_the_deployment(workshop: Workshop) -> None:

@@ -57,11 +57,14 @@ class Workshop:
         with self.machine(name) as machine:
             return machine.succeed(command, timeout=timeout)
 
+    def password(self, name: str) -> str:
+        """Somebody's one-time password."""
+        return str(self.fleet.record.read("credentials.json")["master"][name])
+
     def person(self, name: str) -> HubClient:
-        """Somebody who has logged in with the one-time password."""
-        password = self.fleet.record.read("credentials.json")["master"][name]
+        """Somebody who has logged in."""
         with self.machine("master") as master:
-            return HubClient(master.url, name, timeout=scaled(120)).login(password)
+            return HubClient(master.url, name, timeout=scaled(120)).login(self.password(name))
 
     def at_work(self, name: str) -> HubClient:
         """Somebody whose server runs; it is started when it does not."""

@@ -40,7 +40,10 @@ def main(args: argparse.Namespace) -> int:
         for row in rows:
             print("\t".join(row.values()))
     else:
-        table = Table(*COLUMNS.values(), box=None)
+        table = Table(box=None, pad_edge=False, collapse_padding=True)
+        for name, heading in COLUMNS.items():
+            # An address that is cut short is of no use: on a narrow terminal other columns take more lines.
+            table.add_column(heading, no_wrap=name not in ("type", "id"), overflow="fold")
         for row in rows:
             table.add_row(*row.values())
         Console().print(table)
