@@ -17,7 +17,7 @@ from typing import Any
 from hubsmith import files
 from hubsmith.errors import HubsmithError
 from hubsmith.inspect import contents
-from hubsmith.release import checksums
+from hubsmith.output import checksums
 
 
 class NotComparable(HubsmithError):
