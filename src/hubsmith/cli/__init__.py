@@ -23,6 +23,8 @@ VERBS = {
     "diff": "compare two manifests or two built images",
     "archive": "pack all inputs of an image into one file",
     "test": "prove a built image in virtual machines and write its report",
+    "release": "make signed releases of proven images",
+    "verify": "check a release: signature, checksums, tests",
     "settings": "check a settings file, or print the reference",
     "roster": "make accounts with one-time passwords to hand out to a class",
     "up": "start a deployment",
