@@ -78,6 +78,9 @@ def test_a_parted_worker_heals(workshop: Workshop, person: HubClient) -> None:
     try:
         workshop.wait("the worker to be missed", lambda: workshop.nodes()[away] == "Down", ELSEWHERE)
         workshop.wait("the server elsewhere", lambda: workshop.places().get("student1") not in (None, away), ELSEWHERE)
+        # Also when whoever looks at the homes waits for ever.
+        with workshop.machine(away) as worker:
+            assert "the manager does not answer" in worker.execute("hubsmith status").stdout
     finally:
         workshop.lan.partition()
     workshop.wait("the worker's return", lambda: workshop.nodes()[away] == "Ready", ELSEWHERE)
@@ -153,10 +156,13 @@ def test_a_wrong_clock_does_not_keep_a_worker_out(workshop: Workshop) -> None:
 
 
 def test_what_keeps_a_server_from_starting_is_said(workshop: Workshop) -> None:
+    person = workshop.person("student2")
+    person.stop()
+    workshop.wait("no server to be there", lambda: "student2" not in workshop.places())
     workshop.on("master", "chmod 0 /home/student2")
     try:
         with pytest.raises(NotServed, match="ermission denied"):
-            workshop.person("student2").spawn(scaled(SPAWN))
+            person.spawn(scaled(SPAWN))
     finally:
         workshop.on("master", "chmod 700 /home/student2")
 

@@ -126,6 +126,20 @@ def test_a_machine_that_was_made_anew_is_plugged_in_anew(lan: LastingLan, nics: 
     assert nics["a"].receive() == b"here"
 
 
+def test_a_machine_that_was_made_anew_in_its_folder_is_plugged_in_anew(
+    lan: LastingLan, nics: dict[str, Nic], tmp_path: Path
+) -> None:
+    nics["b"].socket.close()
+    for file in (tmp_path / "b").iterdir():
+        file.unlink()
+    b = Nic(tmp_path / "b", "b")
+    lan.attach(tmp_path / "b", "net1", "b")
+    nics["a"].send(BROADCAST, b"hello")
+    assert b.receive() == b"hello"
+    b.send(ADDRESSES["a"], b"here")
+    assert nics["a"].receive() == b"here"
+
+
 def test_a_machine_that_was_taken_off_hears_nothing(lan: LastingLan, nics: dict[str, Nic]) -> None:
     lan.detach("b")
     lan.partition()  # is back when the switch has read it

@@ -20,6 +20,7 @@ from typing import Any
 from hubsmith import files
 from hubsmith.errors import HarnessFailed
 from hubsmith.run import spawn
+from hubsmith.vm.command import lan_sockets
 from hubsmith.vm.lan import Lan
 
 PLAN = "lan.json"
@@ -46,9 +47,12 @@ class LastingLan:
 
         :raises HarnessFailed: the switch does not run.
         """
+        key = str(folder / nic)
         with self._plan() as plan:
-            plan["ports"][str(folder / nic)] = {"member": member, "inode": folder.stat().st_ino}
             plan["version"] += 1
+            # What is in a machine's folder goes when the machine is made anew, and with it the switch's socket.
+            if key not in plan["ports"] or not (folder / lan_sockets(nic)[1]).exists():
+                plan["ports"][key] = {"member": member, "since": plan["version"]}
         self._wait(plan["version"])
 
     def detach(self, member: str) -> None:
