@@ -30,9 +30,7 @@ def main(args: argparse.Namespace) -> int:
 
     def say(finding: Finding) -> None:
         if not args.json:
-            print(
-                f"{'WRONG' if finding.why else 'good '}  {finding.what}" + (f": {finding.why}" if finding.why else "")
-            )
+            print(f"WRONG  {finding.what}: {finding.why}" if finding.why else f"good   {finding.what}")
 
     own = default_key()
     findings = verify(args.folder, args.keys or own.with_name(f"{own.name}.pub"), say)

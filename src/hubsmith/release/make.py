@@ -39,7 +39,8 @@ def place_of(root: Path) -> Path:
 
 
 def make(
-    root: Path, image: str, *, key: Path, say: Callable[[str], None], version: str | None = None, since: Path | None = None
+    root: Path, image: str, *, key: Path, say: Callable[[str], None], version: str | None = None,
+    since: Path | None = None,
 ) -> Release:  # fmt: skip
     """A folder `out/releases/IMAGE-VERSION`, which is there as a whole or not at all; one that is there with the same
     image is left alone.
@@ -55,7 +56,7 @@ def make(
     say("comparing the image with its checksum, its plan and its report")
     sha256 = _proven(root, output)
     manifest = output.manifest
-    version = check_version(version or default_version(output))
+    version = check_version(default_version(output) if version is None else version)
     target = place_of(root) / f"{image}-{version}"
     if target.exists():
         return _the_same(Release.load(target), sha256)
@@ -95,7 +96,7 @@ def make(
 
 
 def default_version(output: Output) -> str:
-    """The date of the image's newest package and the beginning of its manifest's checksum: the same for the same image."""
+    """The date of the image's newest package and the beginning of its manifest's checksum: one image, one version."""
     manifest = output.manifest
     day = datetime.datetime.fromtimestamp(manifest["source_date_epoch"], datetime.UTC)
     return f"{day:%Y.%m.%d}-{files.canonical_sha256(manifest)[:8]}"

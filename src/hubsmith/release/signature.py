@@ -67,9 +67,11 @@ def check(file: Path, keys: Path) -> str:
     with TemporaryDirectory(prefix="hubsmith-signers-") as scratch:
         allowed = Path(scratch) / "allowed_signers"
         allowed.write_text("".join(lines), encoding="utf-8")
-        command = ["ssh-keygen", "-Y", "verify", "-f", allowed, "-I", IDENTITY, "-n", NAMESPACE, "-s", signature]
         try:
-            done = run(command, stdin=file.read_text(encoding="utf-8"))
+            done = run(
+                ["ssh-keygen", "-Y", "verify", "-f", allowed, "-I", IDENTITY, "-n", NAMESPACE, "-s", signature],
+                stdin=file.read_text(encoding="utf-8"),
+            )
         except (CommandFailed, UnicodeDecodeError) as error:
             why = error.stderr.strip() if isinstance(error, CommandFailed) else str(error)
             raise NotSigned(f"the signature is not by a key of {keys}: {why}", where=str(signature)) from error
