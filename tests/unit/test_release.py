@@ -258,7 +258,7 @@ def test_the_verbs(
 def test_a_release_is_found_by_its_folder_or_its_name(root: Path, key: Path) -> None:
     release = released(root, key, version="1")
     assert find(place_of(root), "tiny-1") == find(place_of(root), str(release.folder)) == release
-    with pytest.raises(HubsmithError, match="no release 'tiny-2'.*'tiny-1'"):
+    with pytest.raises(HubsmithError, match=r"no release 'tiny-2'.*'tiny-1'"):
         find(place_of(root), "tiny-2")
 
 
