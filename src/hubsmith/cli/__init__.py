@@ -25,6 +25,8 @@ VERBS = {
     "test": "prove a built image in virtual machines and write its report",
     "release": "make signed releases of proven images",
     "verify": "check a release: signature, checksums, tests",
+    "publish": "have a release in a catalog: a folder, or a cloud's",
+    "catalog": "list, show or retire what is published",
     "settings": "check a settings file, or print the reference",
     "roster": "make accounts with one-time passwords to hand out to a class",
     "up": "start a deployment",
