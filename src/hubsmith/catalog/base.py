@@ -88,7 +88,7 @@ class Catalog(Protocol):
         """All that hubsmith has put there and that is ours, complete or not."""
 
     def begin(self, wish: Wish) -> Entry:
-        """An entry that nobody else sees, without content or with that of an interrupted run; made when there is none."""
+        """An entry that nobody else sees: a new one, or that of an interrupted run."""
 
     def send(self, entry: Entry, wish: Wish, sent: Sent) -> None:
         """Its content; returns when the catalog has taken it."""
@@ -124,7 +124,7 @@ def chosen(entries: list[Entry], name: str) -> Entry:
     found = [
         one
         for one in entries
-        if one.id == name or (one.image == image and (one.version == version or not version and one.state == ACTIVE))
+        if one.id == name or (one.image == image and (one.version == version or (not version and one.state == ACTIVE)))
     ]
     if not found:
         known: Mapping[str, None] = dict.fromkeys(f"{one.image}@{one.version}" for one in entries)

@@ -105,7 +105,7 @@ class GlanceCatalog:
                 return found
             if time.monotonic() > deadline:
                 raise CatalogError(
-                    "somebody else is uploading it at this moment, or the cloud has not noticed that nobody is any more",
+                    "somebody else is uploading it, or the cloud has not noticed that nobody is any more",
                     where=f"{self.cloud}: image {number}", mend=f"hubsmith catalog retire {number} --delete",
                 )  # fmt: skip
             time.sleep(2)
@@ -127,8 +127,8 @@ class GlanceCatalog:
     def check(self, entry: Entry, wish: Wish) -> None:
         """Compare the size and the cloud's own hash of what it has; an image with other content is deleted."""
         found = self._ask("GET", f"/images/{entry.id}")
-        algorithm, told = found.get("os_hash_algo"), found.get("os_hash_value")
-        if not algorithm or algorithm not in hashlib.algorithms_available:
+        algorithm, told = str(found.get("os_hash_algo")), found.get("os_hash_value")
+        if not told or algorithm not in hashlib.algorithms_available:
             raise CatalogError("the cloud does not say what hash its image has", where=self._where(entry))
         with wish.file.open("rb") as source:
             ours = hashlib.file_digest(source, algorithm).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hubsmith.catalog.base import ACTIVE, HIDDEN, UPLOADING, Catalog, CatalogError, Entry, Sent, Wish
@@ -12,6 +13,7 @@ from hubsmith.release.folder import Release, unproven
 from hubsmith.release.verify import verify
 
 Say = Callable[[str], None]
+Sending = Callable[[int], AbstractContextManager[Sent]]
 
 
 def wish_of(release: Release, disk_format: str) -> Wish:
@@ -31,14 +33,14 @@ def wish_of(release: Release, disk_format: str) -> Wish:
 
 
 def publish(
-    release: Release, catalog: Catalog, *, keys: Path, disk_format: str, visibility: str, say: Say, sent: Sent
+    release: Release, catalog: Catalog, *, keys: Path, disk_format: str, visibility: str, say: Say, sending: Sending
 ) -> tuple[Entry, bool]:  # fmt: skip
     """Have a release in a catalog.
 
     :param keys: public keys of whoever may make releases.
     :param disk_format: `qcow2` or `raw`.
     :param visibility: who may use it, in Glance's words.
-    :param sent: gets the progress in bytes.
+    :param sending: shows the progress of an upload of so many bytes.
     :returns: the entry, and whether anything had to be done.
     :raises HubsmithError: the release is not whole, not signed, or not proven.
     :raises CatalogError: the catalog refuses it.
@@ -52,7 +54,8 @@ def publish(
     entry = catalog.begin(wish)
     if entry.state == UPLOADING and not entry.size:
         say(f"uploading to {catalog.place}")
-        catalog.send(entry, wish, sent)
+        with sending(wish.file.stat().st_size) as sent:
+            catalog.send(entry, wish, sent)
     say("comparing checksums")
     catalog.check(entry, wish)
     say(f"offering it ({visibility})")
@@ -66,8 +69,10 @@ def _there(entries: list[Entry], wish: Wish, visibility: str) -> Entry | None:
             continue
         if one.sha256 != wish.sha256 and one.disk_format == wish.disk_format:
             raise CatalogError(
-                f"another image was published as {one.name}", where=one.id, mend="hubsmith release IMAGE --version ANOTHER"
-            )
+                f"another image was published as {one.name}",
+                where=one.id,
+                mend="hubsmith release IMAGE --version ANOTHER",
+            )  # fmt: skip
         if (one.sha256, one.visibility) == (wish.sha256, visibility):
             return one
     return None

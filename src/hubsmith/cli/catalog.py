@@ -48,9 +48,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _table(entries: list[Entry]) -> None:
-    table = Table("Image", "Version", "State", "Visibility", "Format", "Size", "Id", box=None)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for heading in ("Image", "Version", "State", "Visibility", "Size", "Id"):
+        table.add_column(heading, no_wrap=heading == "Id", overflow="fold")  # an id is there to be copied
     for one in entries:
-        table.add_row(
-            one.image, one.version, one.state, one.visibility, one.disk_format, human(one.size), one.id
-        )  # fmt: skip
+        table.add_row(one.image, one.version, one.state, one.visibility, human(one.size), one.id)
     Console().print(table)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from hubsmith.catalog.base import Catalog
+from hubsmith.catalog.base import Catalog, Sent
 from hubsmith.catalog.local import LocalCatalog
 from hubsmith.catalog.publish import prune, publish
 from hubsmith.paths import project_root
@@ -53,6 +55,14 @@ def catalog_of(cloud: str | None) -> Catalog:
     return GlanceCatalog(cloud)
 
 
+@contextmanager
+def sending(size: int) -> Iterator[Sent]:
+    """A bar, or lines in a log."""
+    with Bytes("sent", 1, size) as progress:
+        yield progress.advance
+        progress.finish()
+
+
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     release = find(place_of(project_root()), args.release)
@@ -62,13 +72,10 @@ def main(args: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(f"publish {release.folder.name}: {line}", file=sys.stderr, flush=True)
 
-    size = (release.qcow2 if args.disk_format == "qcow2" else release.raw).stat().st_size
-    with Bytes("sent", 1, size) as progress:
-        entry, done = publish(
-            release, catalog, keys=args.keys or own.with_name(f"{own.name}.pub"), disk_format=args.disk_format,
-            visibility=args.visibility, say=say, sent=progress.advance,
-        )  # fmt: skip
-        progress.finish()
+    entry, done = publish(
+        release, catalog, keys=args.keys or own.with_name(f"{own.name}.pub"), disk_format=args.disk_format,
+        visibility=args.visibility, say=say, sending=sending,
+    )  # fmt: skip
     say("published" if done else "is there already")
     if args.keep is not None:
         prune(catalog, entry.image, args.keep, say)

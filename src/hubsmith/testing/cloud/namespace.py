@@ -1,4 +1,4 @@
-"""A place of its own for servers: their own root, network (nothing but loopback), processes, and users; needs no root."""
+"""A place of its own for servers: root, processes, and a network of nothing but loopback. Needs no rights."""
 
 from __future__ import annotations
 

@@ -78,14 +78,21 @@ class Services:
         )  # fmt: skip
         self.running[name] = server
         server.wait(
-            self.space.outside(["curl", "--silent", "--output", "/dev/null", "--noproxy", "*", f"http://127.0.0.1:{port}{path}"])
+            self.space.outside(
+                ["curl", "--silent", "--output", "/dev/null", "--noproxy", "*", f"http://127.0.0.1:{port}{path}"]
+            )
         )
 
     def database(self, name: str) -> str:
         """Address of an SQLite database; readers and writers do not lock each other out."""
         path = f"/var/lib/cloud/{name}.sqlite"
         self.space.run(
-            ["python3", "-c", "import sys, sqlite3; sqlite3.connect(sys.argv[1]).execute('PRAGMA journal_mode=WAL')", path]
+            [
+                "python3",
+                "-c",
+                "import sys, sqlite3; sqlite3.connect(sys.argv[1]).execute('PRAGMA journal_mode=WAL')",
+                path,
+            ]
         )
         return f"sqlite:///{path}"
 
