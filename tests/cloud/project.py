@@ -20,42 +20,53 @@ CLOUD = "loopback"
 class Cloud:
     """One project.
 
-    :ivar folder: with ``clouds.yaml``, releases and keys.
+    :ivar folder: with ``clouds.yaml``, a tree with releases, and keys.
+    :ivar name: of the project and of its user.
+    :ivar project: its id.
     """
 
     services: Services
     folder: Path
+    name: str
     project: str
 
     @classmethod
     def new(cls, services: Services, folder: Path) -> Cloud:
         """A project with a user who has application credentials."""
         name = f"p{secrets.token_hex(4)}"
-        services.openstack("project", "create", name)
-        services.openstack("user", "create", "--password", PASSWORD, "--project", name, name)
-        services.openstack("role", "add", "--project", name, "--user", name, "member")
-        made = cls(services, folder, name)
-        told = json.loads(made.openstack("application", "credential", "create", "-f", "json", "publish"))
-        made.log_in(told["id"], told["secret"])
+        told = _ask(services, NEW_PROJECT, {}, name=name, password=PASSWORD)
+        made = cls(services, folder, name, told["project"])
+        made.log_in(**made.credential())
         return made
+
+    def credential(self, expires: str | None = None) -> dict[str, str]:
+        """New application credentials.
+
+        :param expires: when (ISO 8601).
+        """
+        told: dict[str, str] = _ask(self.services, NEW_CREDENTIAL, self.user, expires=expires)
+        return told
+
+    @property
+    def user(self) -> dict[str, str]:
+        """The environment of the project's user."""
+        return {"OS_USERNAME": self.name, "OS_PROJECT_NAME": self.name}
 
     def openstack(self, *words: str) -> str:
         """The standard client, as the project's user."""
-        user = {"OS_USERNAME": self.project, "OS_PROJECT_NAME": self.project}
-        return self.services.openstack(*words, env={**ADMIN, **user})
+        return self.services.openstack(*words, env={**ADMIN, **self.user})
 
-    def log_in(self, number: str, secret: str) -> None:
+    def log_in(self, id: str, secret: str) -> None:
         """Write ``clouds.yaml`` with application credentials."""
-        auth = {"auth_url": URL, "application_credential_id": number, "application_credential_secret": secret}
-        cloud: dict[str, Any] = {"auth_type": "v3applicationcredential", "auth": auth, "region_name": REGION}
-        self.credential = cloud
-        self._write(cloud)
+        auth = {"auth_url": URL, "application_credential_id": id, "application_credential_secret": secret}
+        self._write({"auth_type": "v3applicationcredential", "auth": auth, "region_name": REGION})
 
     def by(self, port: int = GLANCE) -> None:
         """Reach Glance by another port."""
-        self._write({**self.credential, "image_endpoint_override": f"http://127.0.0.1:{port}/v2"})
+        self._write({**self._known, "image_endpoint_override": f"http://127.0.0.1:{port}"})
 
     def _write(self, cloud: dict[str, Any]) -> None:
+        self._known = cloud
         (self.folder / "clouds.yaml").write_text(json.dumps({"clouds": {CLOUD: cloud}}))  # JSON is YAML
 
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
@@ -82,11 +93,36 @@ class Cloud:
         return self.hubsmith("publish", release, "--cloud", CLOUD, *more, code=code)
 
     def images(self) -> list[dict[str, Any]]:
-        """The project's images, hidden ones too, as the standard client tells."""
-        rows = [
-            row
-            for chosen in ("--private", "--community", "--shared", "--public")
-            for hidden in ([], ["--hidden"])
-            for row in json.loads(self.openstack("image", "list", chosen, *hidden, "-f", "json"))
-        ]
-        return [json.loads(self.openstack("image", "show", row["ID"], "-f", "json")) for row in rows]
+        """The project's images, hidden ones too, as Glance tells."""
+        found: list[dict[str, Any]] = _ask(self.services, IMAGES, {}, project=self.project)
+        return found
+
+
+def _ask(services: Services, program: str, env: dict[str, str], **values: str | None) -> Any:
+    """What a program prints that has a connection as `cloud`, and `values`."""
+    begin = f"import json, openstack\ncloud = openstack.connect()\nvalues = json.loads({json.dumps(values)!r})\n"
+    argv = services.space.outside([sys.executable, "-c", begin + program])
+    done = subprocess.run(
+        list(map(str, argv)), env={**os.environ, **ADMIN, **env, "no_proxy": "*"}, text=True, stdout=subprocess.PIPE,
+        check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+NEW_PROJECT = """
+name = values["name"]
+project = cloud.identity.create_project(name=name)
+user = cloud.identity.create_user(name=name, password=values["password"], default_project_id=project.id)
+cloud.identity.assign_project_role_to_user(project, user, cloud.identity.find_role("member"))
+print(json.dumps({"project": project.id}))
+"""
+NEW_CREDENTIAL = """
+import secrets
+more = {"expires_at": values["expires"]} if values["expires"] else {}
+made = cloud.identity.create_application_credential(cloud.current_user_id, "c" + secrets.token_hex(4), **more)
+print(json.dumps({"id": made.id, "secret": made.secret}))
+"""
+IMAGES = """
+address = f"/images?owner={values['project']}&visibility=all&os_hidden="
+print(json.dumps([one for hidden in ("false", "true") for one in cloud.image.get(address + hidden).json()["images"]]))
+"""

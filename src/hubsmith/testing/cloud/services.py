@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,7 +61,6 @@ class Services:
     def __init__(self, space: Namespace) -> None:
         self.space = space
         self.running: dict[str, Server] = {}
-        self.etc = space.folder / "upper" / "etc" / "hubsmith-cloud"
 
     def write(self, name: str, content: Mapping[str, Mapping[str, object]] | str) -> str:
         """A configuration file; returns its path inside."""
@@ -163,3 +163,7 @@ class Services:
         self.space.run(["glance-manage", "--config-file", conf, "db_sync"])
         env = {"OS_GLANCE_CONFIG_DIR": str(Path(conf).parent), "OS_GLANCE_CONFIG_FILES": "glance-api.conf"}
         self.api("glance", GLANCE, "/usr/bin/glance-wsgi-api", env, "/versions")
+
+    def save(self, image: str, file: Path) -> None:
+        """What Glance has stored for an image."""
+        shutil.copyfile(self.space.folder / "upper/var/lib/cloud/images" / image, file)
