@@ -33,7 +33,7 @@ def test_proxy_is_reached_by_nginx_and_by_no_user(host: Host) -> None:
     for name in host.group("hubusers").members[:3]:
         assert host.run("runuser -u %s -- ls /run/configurable-http-proxy", name).rc != 0
     ports = host.check_output("ss --no-header --listening --numeric --tcp --processes")
-    assert "node" not in ports
+    assert '"node"' not in ports
 
 
 def test_apis_want_tokens(host: Host) -> None:

@@ -80,6 +80,11 @@ def test_up_brings_a_master_and_its_workers(workshop: Workshop) -> None:
     assert next(one for one in items if one["name"] == "swarm")["why"] == "2 nodes for servers"
 
 
+@pytest.mark.slow
+def test_every_machine_passes_the_checks_of_its_modules(workshop: Workshop) -> None:
+    hubsmith("check", workshop.fleet.file)
+
+
 def test_servers_are_spread_over_the_workers_and_compute(workshop: Workshop) -> None:
     first, second = workshop.all_at_work("student1", "student2")
     assert sorted(workshop.places().values()) == ["worker-1", "worker-2"]

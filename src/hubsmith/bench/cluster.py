@@ -60,10 +60,11 @@ c.DockerSpawner.image = "hubsmith/notebook:bundled"
 c.DockerSpawner.cmd = ["/usr/lib/hubsmith/notebook/singleuser"]
 c.DockerSpawner.remove = True
 c.DockerSpawner.use_internal_ip = True
+c.DockerSpawner.volumes = {{"/var/tutorial/homes/{{username}}": "/home/jovyan"}}
 c.DockerSpawner.mem_limit = "{MEMORY}"
 c.DockerSpawner.cpu_limit = {CPU}
 c.Spawner.start_timeout = c.Spawner.http_timeout = {LONGEST}
-c.JupyterHub.services = [{{"name": "measure", "api_token": "measure"}}]
+c.JupyterHub.services = [{{"name": "measure", "api_token": "measurement"}}]
 c.JupyterHub.load_roles = [{{"name": "measure", "services": ["measure"], "scopes": ["list:users", "servers"]}}]
 """
 #: Starts and stops the first N servers by the hub's API, and prints the seconds of the start.
@@ -72,12 +73,14 @@ import json, sys, time, urllib.request
 names = {NAMES!r}[: int(sys.argv[1])]
 def ask(method, path):
     call = urllib.request.Request("http://127.0.0.1:8100/hub/api/" + path, method=method)
-    call.add_header("Authorization", "token measure")
+    call.add_header("Authorization", "token measurement")
     with urllib.request.urlopen(call, timeout=600) as answer:
         return json.loads(answer.read() or b"null")
 def count():
-    servers = [user["servers"].get("", {{}}) for user in ask("GET", "users") if user["name"] in names]
-    return sum(bool(server.get("ready")) for server in servers)
+    servers = [user["servers"].get("") for user in ask("GET", "users") if user["name"] in names]
+    if None in servers:
+        sys.exit("a server did not start")
+    return sum(server["ready"] for server in servers)
 began = time.monotonic()
 for name in names:
     ask("POST", f"users/{{name}}/server")
@@ -202,15 +205,19 @@ def tutorial(root: Path, testbed: Testbed) -> dict[str, float]:
     run(["scp", "-F", config, archive, f"{machine.name}:/var/tmp/notebook.tar"], timeout=1800)
     machine.succeed("systemctl stop hubsmith-hub.target nftables; systemctl start docker", timeout=300)
     machine.succeed("docker load --quiet --input /var/tmp/notebook.tar", timeout=1800)
-    machine.succeed("mkdir -p /var/tutorial && cat > /var/tutorial/config.py", stdin=TUTORIAL)
+    homes = " ".join(f"/var/tutorial/homes/{name}" for name in NAMES)
+    machine.succeed(f"mkdir -p {homes} && chown 1000:100 {homes} && cat > /var/tutorial/config.py", stdin=TUTORIAL)
     machine.succeed("cat > /var/tutorial/client.py", stdin=CLIENT)
     machine.succeed(
         "systemd-run --unit tutorial --working-directory /var/tutorial --setenv CONFIGPROXY_AUTH_TOKEN=measure "
         "/opt/jupyterhub/bin/python -I /opt/jupyterhub/bin/jupyterhub --config config.py"
     )
-    machine.wait_until(
-        "the tutorial's hub", lambda: machine.execute("curl --fail http://127.0.0.1:8100/hub/health").rc == 0, 600
-    )
+
+    def answers() -> bool:
+        machine.succeed("systemctl is-active tutorial")
+        return machine.execute("curl --fail http://127.0.0.1:8100/hub/health").rc == 0
+
+    machine.wait_until("the tutorial's hub", answers, 300)
     found = {}
     for number in CLASSES:
         told = machine.succeed(f"python3 /var/tutorial/client.py {number}", timeout=LONGEST)
