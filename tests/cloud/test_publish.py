@@ -20,6 +20,8 @@ from test_release import FIRST, SECOND, build, released, tree
 from hubsmith.release.folder import Release
 from hubsmith.run import run
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

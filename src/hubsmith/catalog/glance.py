@@ -49,7 +49,7 @@ class GlanceCatalog:
             self.image = self.connection.image
         except sdk_errors.ConfigException as error:
             raise CatalogError(
-                f"no cloud {cloud!r}: {error}", mend="docs/operators/publish.md says where clouds.yaml goes"
+                f"no cloud {cloud!r}: {error}", mend="docs/operators/release.md says where clouds.yaml goes"
             ) from error
         except (auth_errors.ClientException, sdk_errors.SDKException, RequestException) as error:
             raise _refused("it does not let us in", cloud, error) from error
