@@ -75,6 +75,7 @@ class Cloud:
         env = {
             **os.environ, "OS_CLIENT_CONFIG_FILE": str(self.folder / "clouds.yaml"),
             "HUBSMITH_CONFIG": str(self.folder), "HUBSMITH_STATE": str(self.folder / "state"), "no_proxy": "*",
+            "COLUMNS": "200",
         }  # fmt: skip
         return subprocess.Popen(
             list(map(str, self.services.space.outside(list(map(str, argv))))), env=env, text=True,

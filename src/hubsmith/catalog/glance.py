@@ -164,14 +164,14 @@ class GlanceCatalog:
         """Servers and volumes of this project; those of other projects cannot be seen."""
         found = []
         for service, address, key in (
-            ("compute", f"/servers?image={entry.id}", "servers"), ("block_storage", "/volumes/detail", "volumes"),
+            ("compute", f"/servers?image={entry.id}", "servers"), ("block-storage", "/volumes/detail", "volumes"),
         ):  # fmt: skip
+            if not self.connection.has_service(service):
+                continue  # not every cloud has both
             try:
-                answer = getattr(self.connection, service).get(address)
+                answer = getattr(self.connection, service.replace("-", "_")).get(address)
                 sdk_errors.raise_from_response(answer)
-            except (auth_errors.EndpointNotFound, sdk_errors.NotSupported, AttributeError):
-                continue  # the cloud has no such service
-            except (auth_errors.ClientException, sdk_errors.SDKException) as error:
+            except (auth_errors.ClientException, sdk_errors.SDKException, RequestException) as error:
                 raise _refused(f"its {key} cannot be listed", self._where(entry), error) from error
             for one in answer.json()[key]:
                 if key == "servers" or one.get("volume_image_metadata", {}).get("image_id") == entry.id:
