@@ -1,4 +1,4 @@
-"""Where things are: the project's tree, the cache, and the state of deployments."""
+"""Where things are: the project's tree, the cache, the state of deployments, and what a person has set up."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def cache_dir() -> Path:
 def state_dir() -> Path:
     """The state of deployments (mode 0700): ``$HUBSMITH_STATE`` or ``~/.local/state/hubsmith``."""
     return Path(os.environ.get("HUBSMITH_STATE") or Path.home() / ".local" / "state" / "hubsmith")
+
+
+def config_dir() -> Path:
+    """Keys and the like of a person: ``$HUBSMITH_CONFIG`` or ``~/.config/hubsmith``."""
+    return Path(os.environ.get("HUBSMITH_CONFIG") or Path.home() / ".config" / "hubsmith")

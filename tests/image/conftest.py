@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from image_parts import IMAGES, ROOT, Partition, Release, cut
+from image_parts import IMAGES, ROOT, Output, Partition, cut
 
 from hubsmith.run import run
 
@@ -22,18 +22,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every image of a machine, unless one is named."""
-    if "release" in metafunc.fixturenames:
+    if "output" in metafunc.fixturenames:
         named = metafunc.config.getoption("--image")
         first, *others = [Path(named).stem] if named else IMAGES
         slow = [pytest.mark.slow] if metafunc.definition.get_closest_marker("one_is_enough") else []
         chosen = [first, *(pytest.param(name, marks=slow) for name in others)]
-        metafunc.parametrize("release", chosen, indirect=True, scope="session")
+        metafunc.parametrize("output", chosen, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def release(request: pytest.FixtureRequest) -> Release:
+def output(request: pytest.FixtureRequest) -> Output:
     """A built image."""
-    found = Release(ROOT / "out" / request.param)
+    found = Output(ROOT / "out" / request.param)
     if not (found.folder / "SHA256SUMS").is_file():
         name = found.name
         pytest.fail(f"no built image in {found.folder}: hubsmith fetch {name} && hubsmith build {name}", pytrace=False)
@@ -41,17 +41,17 @@ def release(request: pytest.FixtureRequest) -> Release:
 
 
 @pytest.fixture(scope="session")
-def scratch(release: Release) -> Iterator[Path]:
+def scratch(output: Output) -> Iterator[Path]:
     """A folder for one image on the disk of the tree (4 GB are needed, too much for a /tmp in memory)."""
     with TemporaryDirectory(prefix=".image-test-", dir=ROOT / "out") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
-def disk(release: Release, scratch: Path) -> Path:
+def disk(output: Output, scratch: Path) -> Path:
     """The image as a raw disk."""
     raw = scratch / "disk.raw"
-    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", release.qcow2, raw], timeout=300)
+    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", output.qcow2, raw], timeout=300)
     return raw
 
 
@@ -105,7 +105,7 @@ def tree(erofs: Path, scratch: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def entries(release: Release) -> dict[str, dict[str, Any]]:
+def entries(output: Output) -> dict[str, dict[str, Any]]:
     """What the build says of every path of the root; `test_entries_are_those_of_the_root` proves it."""
-    found: dict[str, dict[str, Any]] = release.json("entries.json")
+    found: dict[str, dict[str, Any]] = output.json("entries.json")
     return found

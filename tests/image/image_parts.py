@@ -18,7 +18,7 @@ SECTOR = 512
 
 
 @dataclass(frozen=True)
-class Release:
+class Output:
     """The output folder of a build."""
 
     folder: Path

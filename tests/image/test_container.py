@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from image_parts import ROOT, Release
+from image_parts import ROOT, Output
 
 pytestmark = pytest.mark.image
 NAME = "notebook"
 
 
 @pytest.fixture(scope="module")
-def container() -> Release:
+def container() -> Output:
     """The built archive's folder."""
-    return Release(ROOT / "out" / NAME)
+    return Output(ROOT / "out" / NAME)
 
 
 @pytest.fixture(scope="module")
-def archive(container: Release) -> Iterator[tarfile.TarFile]:
+def archive(container: Output) -> Iterator[tarfile.TarFile]:
     """The archive."""
     with tarfile.open(container.folder / f"{NAME}.oci.tar") as tar:
         yield tar
@@ -37,7 +37,7 @@ def blob(archive: tarfile.TarFile, descriptor: dict[str, Any]) -> bytes:
     return content
 
 
-def test_it_is_an_oci_layout_of_one_image(archive: tarfile.TarFile, container: Release) -> None:
+def test_it_is_an_oci_layout_of_one_image(archive: tarfile.TarFile, container: Output) -> None:
     names = [member.name for member in archive]
     assert names == sorted(names, key=lambda name: (name not in ("blobs", "blobs/sha256"), name))
     index = json.loads(archive.extractfile("index.json").read())  # type: ignore[union-attr]
@@ -58,7 +58,7 @@ def test_it_is_an_oci_layout_of_one_image(archive: tarfile.TarFile, container: R
 
 
 def test_nothing_in_it_gives_rights_or_is_younger_than_its_definition(
-    archive: tarfile.TarFile, container: Release
+    archive: tarfile.TarFile, container: Output
 ) -> None:
     (saved,) = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]
     found: dict[str, tarfile.TarInfo] = {}
@@ -72,7 +72,7 @@ def test_nothing_in_it_gives_rights_or_is_younger_than_its_definition(
     assert max(member.mtime for member in found.values()) <= container.json("manifest.json")["source_date_epoch"]
 
 
-def test_its_user_has_a_home_and_no_password(container: Release) -> None:
+def test_its_user_has_a_home_and_no_password(container: Output) -> None:
     entries = container.json("entries.json")
     assert "etc/shadow" in entries
     with tarfile.open(container.folder / f"{NAME}.oci.tar") as archive:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from image_parts import MIB, Release
+from image_parts import MIB, Output
 
 from hubsmith.cli import main
 from hubsmith.inspect import contents
@@ -114,15 +114,15 @@ def test_what_lies_outside_of_files_is_compared_too(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.one_is_enough
-def test_the_built_image_is_read_as_its_entries_say(release: Release) -> None:
+def test_the_built_image_is_read_as_its_entries_say(output: Output) -> None:
     """Every owner, mode, size and checksum of the disk's root, read back from the qcow2."""
-    found, manifest = contents.read(release.qcow2)
-    assert manifest == release.json("manifest.json")
+    found, manifest = contents.read(output.qcow2)
+    assert manifest == output.json("manifest.json")
     wrong = []
-    for path, entry in release.json("entries.json").items():
+    for path, entry in output.json("entries.json").items():
         real = found.get(f"entry /{path}", {})
         keys = {"owner"} if entry["type"] == "hard" else entry.keys() - ({"mode"} if entry["type"] == "link" else set())
         wrong += [f"{path}: {key} is {real.get(key)}: {entry}" for key in sorted(keys) if entry[key] != real.get(key)]
     assert not wrong[:20]
-    assert len([thing for thing in found if thing.startswith("entry ")]) == len(release.json("entries.json"))
-    assert found["partition root-a"]["uuid"].replace("-", "") == release.roothash[:32]
+    assert len([thing for thing in found if thing.startswith("entry ")]) == len(output.json("entries.json"))
+    assert found["partition root-a"]["uuid"].replace("-", "") == output.roothash[:32]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pefile
 import pytest
-from image_parts import ROOT, SECTOR, Partition, Release
+from image_parts import ROOT, SECTOR, Output, Partition
 
 from hubsmith.definition import define
 from hubsmith.errors import HubsmithError
@@ -28,17 +28,17 @@ TYPES = {
 }
 
 
-def test_the_disk_is_smaller_than_the_least_disk(release: Release) -> None:
-    info = json.loads(run(["qemu-img", "info", "--output=json", release.qcow2]).stdout)
+def test_the_disk_is_smaller_than_the_least_disk(output: Output) -> None:
+    info = json.loads(run(["qemu-img", "info", "--output=json", output.qcow2]).stdout)
     assert info["format"] == "qcow2"
     assert "backing-filename" not in info
     assert info["virtual-size"] < define(ROOT, "master").image.disk.min_gb * 1024**3 <= 20 * 1024**3
 
 
 def test_the_partitions_are_those_of_the_definition(
-    partitions: dict[str, Partition], table: dict[str, Any], release: Release
+    partitions: dict[str, Partition], table: dict[str, Any], output: Output
 ) -> None:
-    sizes = release.json("manifest.json")["disk"]
+    sizes = output.json("manifest.json")["disk"]
     assert {name: part.type for name, part in partitions.items()} == TYPES
     assert partitions["esp"].size == sizes["esp_mb"] * 1024**2
     assert partitions["root-a"].size == sizes["root_slot_mb"] * 1024**2
@@ -80,14 +80,14 @@ def test_the_esp_is_fat32(disk: Path, partitions: dict[str, Partition]) -> None:
     assert clusters >= 65525
 
 
-def test_uefi_starts_the_sealed_root(esp: Path, release: Release) -> None:
+def test_uefi_starts_the_sealed_root(esp: Path, output: Output) -> None:
     manager = pefile.PE(str(esp / "EFI/BOOT/BOOTX64.EFI"))
     assert manager.OPTIONAL_HEADER.Subsystem == pefile.SUBSYSTEM_TYPE["IMAGE_SUBSYSTEM_EFI_APPLICATION"]
     kernels = list((esp / "EFI/Linux").iterdir())
     assert len(kernels) == 1
     sections = {s.Name.rstrip(b"\0"): s.get_data()[: s.Misc_VirtualSize] for s in pefile.PE(str(kernels[0])).sections}
     cmdline = sections[b".cmdline"].rstrip(b"\0\n ").decode()
-    assert cmdline.split() == [*release.json("manifest.json")["kernel"]["cmdline"], f"roothash={release.roothash}"]
+    assert cmdline.split() == [*output.json("manifest.json")["kernel"]["cmdline"], f"roothash={output.roothash}"]
     # BIOS starts the same: see below.
     assert sections[b".linux"] == (esp / "grub/vmlinuz").read_bytes()
     assert sections[b".initrd"] == (esp / "grub/initrd").read_bytes()
@@ -116,17 +116,15 @@ def test_bios_finds_grub(disk: Path, partitions: dict[str, Partition]) -> None:
     assert struct.unpack_from("<QHH", core, SECTOR - 24) == (0, 0, 0), "more than one block"
 
 
-def test_the_hashes_seal_the_root(
-    erofs: Path, verity: Path, release: Release, partitions: dict[str, Partition]
-) -> None:
-    run(["veritysetup", "verify", erofs, verity, release.roothash], timeout=300)
+def test_the_hashes_seal_the_root(erofs: Path, verity: Path, output: Output, partitions: dict[str, Partition]) -> None:
+    run(["veritysetup", "verify", erofs, verity, output.roothash], timeout=300)
     # systemd finds the partitions of a root hash by these (Discoverable Partitions Specification).
-    assert uuid.UUID(release.roothash[:32]) == uuid.UUID(partitions["root-a"].uuid)
-    assert uuid.UUID(release.roothash[32:]) == uuid.UUID(partitions["root-a-verity"].uuid)
+    assert uuid.UUID(output.roothash[:32]) == uuid.UUID(partitions["root-a"].uuid)
+    assert uuid.UUID(output.roothash[32:]) == uuid.UUID(partitions["root-a-verity"].uuid)
 
 
 @pytest.mark.parametrize("where", [4096 * 7 + 11, 300 * 1024**2 + 1, -1], ids=["start", "middle", "end"])
-def test_a_flipped_byte_breaks_the_seal(where: int, erofs: Path, verity: Path, release: Release, scratch: Path) -> None:
+def test_a_flipped_byte_breaks_the_seal(where: int, erofs: Path, verity: Path, output: Output, scratch: Path) -> None:
     flipped = scratch / "flipped.img"
     run(["cp", "--sparse=always", "--reflink=auto", erofs, flipped])
     with flipped.open("r+b") as file:
@@ -136,11 +134,11 @@ def test_a_flipped_byte_breaks_the_seal(where: int, erofs: Path, verity: Path, r
         file.seek(offset)
         file.write(bytes([byte ^ 1]))
     with pytest.raises(HubsmithError, match="erif"):
-        run(["veritysetup", "verify", flipped, verity, release.roothash], timeout=300)
+        run(["veritysetup", "verify", flipped, verity, output.roothash], timeout=300)
     flipped.unlink()
 
 
-def test_another_root_hash_is_refused(erofs: Path, verity: Path, release: Release) -> None:
-    other = ("1" if release.roothash[0] == "0" else "0") + release.roothash[1:]
+def test_another_root_hash_is_refused(erofs: Path, verity: Path, output: Output) -> None:
+    other = ("1" if output.roothash[0] == "0" else "0") + output.roothash[1:]
     with pytest.raises(HubsmithError, match="root hash"):
         run(["veritysetup", "verify", erofs, verity, other], timeout=300)

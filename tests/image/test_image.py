@@ -1,4 +1,4 @@
-"""The files of a release, and the root inside: complete, true, clean and anonymous."""
+"""The files of a built image, and the root inside: complete, true, clean and anonymous."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_parts import ROOT, Release, inode
+from image_parts import ROOT, Output, inode
 
 from hubsmith.plan import dumps
 from hubsmith.plan.images import manifest_of
@@ -79,27 +79,27 @@ ENABLED_BESIDES = {
 }  # fmt: skip
 
 
-# --- the files of a release
+# --- the files of a built image
 
 
-def test_checksums_are_right_and_complete(release: Release) -> None:
-    lines = (release.folder / "SHA256SUMS").read_text().splitlines()
+def test_checksums_are_right_and_complete(output: Output) -> None:
+    lines = (output.folder / "SHA256SUMS").read_text().splitlines()
     sums = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines)}
     for name, checksum in sums.items():
-        with (release.folder / name).open("rb") as file:
+        with (output.folder / name).open("rb") as file:
             assert hashlib.file_digest(file, "sha256").hexdigest() == checksum, name
     # A raw disk is written on request, after the checksums.
-    others = {"SHA256SUMS", ".store-path", f"{release.name}.raw", "test-report.json"}
-    assert {path.name for path in release.folder.iterdir()} - others == sums.keys()
+    others = {"SHA256SUMS", ".store-path", f"{output.name}.raw", "test-report.json"}
+    assert {path.name for path in output.folder.iterdir()} - others == sums.keys()
 
 
-def test_the_manifest_is_the_plan_of_this_tree(release: Release) -> None:
-    text = (release.folder / "manifest.json").read_text()
-    plan = dumps(manifest_of(ROOT, release.name, refreshed=json.loads(text)["lock"]["refreshed"]))
-    assert text == plan, f"the image was built from another tree: hubsmith build {release.name}"
+def test_the_manifest_is_the_plan_of_this_tree(output: Output) -> None:
+    text = (output.folder / "manifest.json").read_text()
+    plan = dumps(manifest_of(ROOT, output.name, refreshed=json.loads(text)["lock"]["refreshed"]))
+    assert text == plan, f"the image was built from another tree: hubsmith build {output.name}"
 
 
-def test_the_bill_of_materials_lists_what_is_in_the_root(release: Release, tree: Path) -> None:
+def test_the_bill_of_materials_lists_what_is_in_the_root(output: Output, tree: Path) -> None:
     """Found by the package managers' own records in the root, not by the lock."""
     found = set()
     status = (tree / "usr/lib/sysimage/dpkg/status").read_text()
@@ -116,7 +116,7 @@ def test_the_bill_of_materials_lists_what_is_in_the_root(release: Release, tree:
         if "name" in raw and "version" in raw and re.search(r"node_modules/(@[^/]+/)?[^/]+$", str(package.parent)):
             found.add(("npm", raw["name"], raw["version"]))
     listed = set()
-    for component in release.json("sbom.cdx.json")["components"]:
+    for component in output.json("sbom.cdx.json")["components"]:
         if kind := re.match(r"pkg:(deb|pypi|npm)/", component.get("purl", "")):
             name = f"{component['group']}/{component['name']}" if component.get("group") else component["name"]
             listed.add((kind[1], name, component["version"]))
@@ -248,18 +248,18 @@ def enabled(image: str) -> dict[str, set[str]]:
     return {name: set().union(*(one.get(name, set()) for one in both)) for name in both[0].keys() | both[1].keys()}
 
 
-def test_enabled_units_are_the_known_ones(entries: Entries, release: Release) -> None:
+def test_enabled_units_are_the_known_ones(entries: Entries, output: Output) -> None:
     found: dict[str, set[str]] = {}
     for path, entry in entries.items():
         if match := re.fullmatch(r"etc/systemd/system/(.+)\.(?:wants|requires)/(.+)", path):
             assert entry["type"] == "link", path
             found.setdefault(match[1], set()).add(match[2])
-    assert found == enabled(release.name)
+    assert found == enabled(output.name)
 
 
-def test_units_of_the_definition_are_enabled_and_masked(entries: Entries, release: Release) -> None:
-    units = release.json("manifest.json")["units"]
-    known = {unit for wanted in enabled(release.name).values() for unit in wanted}
+def test_units_of_the_definition_are_enabled_and_masked(entries: Entries, output: Output) -> None:
+    units = output.json("manifest.json")["units"]
+    known = {unit for wanted in enabled(output.name).values() for unit in wanted}
     assert set(units["enable"]) <= known
     assert not set(units["disable"]) & known
     for unit in units["mask"]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from image_parts import ROOT, Release
+from image_parts import ROOT, Output
 
 from hubsmith.build.nix import expression, nix_environment
 from hubsmith.inspect.diff import diff, read
@@ -15,52 +15,52 @@ from hubsmith.run import CommandFailed, run
 pytestmark = pytest.mark.image
 
 
-def nix_build(release: Release, attribute: str, *more: str) -> list[Path]:
-    """Build with the locks that the release was built with."""
-    refreshed = release.json("manifest.json")["lock"]["refreshed"]
-    with expression(ROOT, release.name, refreshed=refreshed) as arguments:
+def nix_build(output: Output, attribute: str, *more: str) -> list[Path]:
+    """Build with the locks that the image was built with."""
+    refreshed = output.json("manifest.json")["lock"]["refreshed"]
+    with expression(ROOT, output.name, refreshed=refreshed) as arguments:
         command = ["nix-build", *arguments, "--attr", attribute, "--no-out-link", *more]
         return [Path(line) for line in run(command, env=nix_environment(), timeout=1800).stdout.split()]
 
 
-def rebuild(release: Release, attribute: str) -> None:
+def rebuild(output: Output, attribute: str) -> None:
     """Build it again and compare with what is in the store; say which files differ."""
-    outputs = nix_build(release, attribute)
+    outputs = nix_build(output, attribute)
     try:
-        nix_build(release, attribute, "--check", "--keep-failed")
+        nix_build(output, attribute, "--check", "--keep-failed")
         return
     except CommandFailed as error:
         why = str(error)
     # What is kept of a failure is the second output, beside the first.
     told = [
-        f"{output.name[33:]}: {change.text()}"
-        for output in outputs
-        if (second := output.with_name(f"{output.name}.check")).exists()
-        for change in diff(read(output), read(second))
+        f"{first.name[33:]}: {change.text()}"
+        for first in outputs
+        if (second := first.with_name(f"{first.name}.check")).exists()
+        for change in diff(read(first), read(second))
     ]
     pytest.fail("\n".join([f"built twice, {attribute} differs:", *told[:40]]) if told else why, pytrace=False)
 
 
 @pytest.mark.one_is_enough
 @pytest.mark.parametrize("stage", ["envs", "manifest", "base", "initrd", "root", "disk", "image"])
-def test_stage_is_reproducible(release: Release, stage: str) -> None:
+def test_stage_is_reproducible(output: Output, stage: str) -> None:
     """The environments, what a change of a template rebuilds, and what is between that and the packages."""
-    rebuild(release, f"stages.{release.name}.{stage}")
+    rebuild(output, f"stages.{output.name}.{stage}")
 
 
 @pytest.mark.one_is_enough
 @pytest.mark.slow
-def test_package_layer_is_reproducible(release: Release) -> None:
+def test_package_layer_is_reproducible(output: Output) -> None:
     """The layer that takes longest."""
-    rebuild(release, f"stages.{release.name}.packages")
+    rebuild(output, f"stages.{output.name}.packages")
 
 
 @pytest.mark.one_is_enough
-def test_the_raw_disk_is_the_released_one(release: Release) -> None:
+def test_the_raw_disk_is_the_released_one(output: Output) -> None:
     """The stage `disk`, which is not on the way to the image, makes the very disk of the qcow2."""
-    (folder,) = nix_build(release, f"stages.{release.name}.disk")
-    run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", folder / "disk.raw", release.qcow2], timeout=600)
-    assert (folder / "roothash").read_text().strip() == release.roothash
+    (folder,) = nix_build(output, f"stages.{output.name}.disk")
+    run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", folder / "disk.raw", output.qcow2], timeout=600)
+    assert (folder / "roothash").read_text().strip() == output.roothash
 
 
 STAGES = ("packages", "base", "initrd", "manifest", "root", "image")

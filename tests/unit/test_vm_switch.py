@@ -113,25 +113,15 @@ def test_a_switch_that_was_killed_comes_back_as_it_was(lan: LastingLan, nics: di
     assert nics["c"].hears_nothing()
 
 
-def test_a_machine_that_was_made_anew_is_plugged_in_anew(lan: LastingLan, nics: dict[str, Nic], tmp_path: Path) -> None:
-    nics["b"].socket.close()
-    for file in (tmp_path / "b").iterdir():
-        file.unlink()
-    (tmp_path / "b").rename(tmp_path / "old")
-    b = Nic(tmp_path / "b", "b")
-    lan.attach(tmp_path / "b", "net1", "b")
-    nics["a"].send(BROADCAST, b"hello")
-    assert b.receive() == b"hello"
-    b.send(ADDRESSES["a"], b"here")
-    assert nics["a"].receive() == b"here"
-
-
-def test_a_machine_that_was_made_anew_in_its_folder_is_plugged_in_anew(
-    lan: LastingLan, nics: dict[str, Nic], tmp_path: Path
+@pytest.mark.parametrize("folder", ["new", "the same"])
+def test_a_machine_that_was_made_anew_is_plugged_in_anew(
+    lan: LastingLan, nics: dict[str, Nic], tmp_path: Path, folder: str
 ) -> None:
     nics["b"].socket.close()
     for file in (tmp_path / "b").iterdir():
         file.unlink()
+    if folder == "new":
+        (tmp_path / "b").rename(tmp_path / "old")
     b = Nic(tmp_path / "b", "b")
     lan.attach(tmp_path / "b", "net1", "b")
     nics["a"].send(BROADCAST, b"hello")

@@ -23,7 +23,7 @@ from hubsmith.build import nix
 from hubsmith.deploy.user_data import user_data
 from hubsmith.lock import inputs_of
 from hubsmith.lock.files import committed_path, load_matching
-from hubsmith.release import Release
+from hubsmith.output import Output
 from hubsmith.run import run
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine
@@ -123,7 +123,7 @@ def measure(root: Path) -> dict[str, float]:
     with TemporaryDirectory(prefix="hubsmith-bench-", dir=Cache().folder.parent) as scratch, Testbed() as testbed:
         image, hardware = stock(root, Path(scratch))
         theirs = until_login(testbed, "stock", image, hardware, "#cloud-config\n{}\n")
-        image = Release.of(root, build.IMAGE).disk
+        image = Output.of(root, build.IMAGE).disk
         mine = until_login(testbed, "hubsmith", image, Hardware(disk_size_gb=20), ours)
     found = {
         f"{who}_{what}": number for who, one in (("stock", theirs), ("ours", mine)) for what, number in one.items()

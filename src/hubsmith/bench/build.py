@@ -21,7 +21,7 @@ from hubsmith.build import nix
 from hubsmith.lock import Lock, inputs_of
 from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import committed_path, load_matching
-from hubsmith.release import Release
+from hubsmith.output import Output
 from hubsmith.run import run
 
 IMAGE = "master"
@@ -110,5 +110,5 @@ def measure(root: Path) -> dict[str, float]:
         found["template_seconds"] = timed("build after one template changed", lambda: nix.build(tree, IMAGE))
     found["cold_to_plain"] = round(found["cold_seconds"] / found["plain_seconds"], 2)
     found["template_to_cold"] = round(found["template_seconds"] / found["cold_seconds"], 2)
-    found["qcow2_mb"] = round(Release.of(root, IMAGE).disk.stat().st_size / 1e6, 1)
+    found["qcow2_mb"] = round(Output.of(root, IMAGE).disk.stat().st_size / 1e6, 1)
     return found

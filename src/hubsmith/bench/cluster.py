@@ -24,7 +24,7 @@ from hubsmith.definition.load import read
 from hubsmith.deploy.fleet import Fleet
 from hubsmith.deploy.record import Record
 from hubsmith.deploy.user_data import user_data
-from hubsmith.release import Release
+from hubsmith.output import Output
 from hubsmith.run import run
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine
@@ -195,13 +195,13 @@ def tutorial(root: Path, testbed: Testbed) -> dict[str, float]:
     secret = bcrypt.hashpw(b"for this measurement only", bcrypt.gensalt(4)).decode()
     instance = Instance(hostname="tutorial", user_data=user_data(boot.SETTINGS.format(hash=secret)))
     hardware = Hardware(memory_mb=2 * WORKER_MB, cpus=4, disk_size_gb=20)
-    machine = Machine(testbed, "tutorial", Release.of(root, "master").disk, hardware, instance=instance)
+    machine = Machine(testbed, "tutorial", Output.of(root, "master").disk, hardware, instance=instance)
     machine.start()
     machine.wait_for_https("/hub/login", timeout=900)
     machine.wait_for_ssh(300)
     say("tutorial: loading the container image")
     config = write_config(machine.folder, machine.name, machine.port(22), machine.user, machine.key)
-    archive = Release.of(root, "notebook").file
+    archive = Output.of(root, "notebook").file
     run(["scp", "-F", config, archive, f"{machine.name}:/var/tmp/notebook.tar"], timeout=1800)
     machine.succeed("systemctl stop hubsmith-hub.target nftables; systemctl start docker", timeout=300)
     machine.succeed("docker load --quiet --input /var/tmp/notebook.tar", timeout=1800)

@@ -22,7 +22,7 @@ from hubsmith.lock import Lock, inputs_of
 from hubsmith.lock.artifacts import artifacts_of
 from hubsmith.lock.files import load_matching, locate
 from hubsmith.lock.inputs import locks_of
-from hubsmith.release import Release
+from hubsmith.output import Output
 from hubsmith.run import run, spawn
 
 #: More stages at once than these have nothing to do (`nix/image.nix`), and each may use all processors.
@@ -89,10 +89,10 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
         store_path, stages = _watch(
             image, ["nix-build", *arguments, *compare, "--attr", image, "--out-link", str(gc_root)]
         )
-    release = Release(image, out) if out else Release.of(root, image)
-    _copy_out(Path(store_path), release.folder)
+    output = Output(image, out) if out else Output.of(root, image)
+    _copy_out(Path(store_path), output.folder)
     return Built(
-        image, release.folder, release.file, store_path, release.sha256, time.monotonic() - began, stages,
+        image, output.folder, output.file, store_path, output.sha256, time.monotonic() - began, stages,
         any(choice.refreshed for choice in choices.values()),
     )  # fmt: skip
 

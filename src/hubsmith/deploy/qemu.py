@@ -21,7 +21,7 @@ from hubsmith.deploy.hosts import Host, Network
 from hubsmith.deploy.record import Record
 from hubsmith.deploy.user_data import user_data
 from hubsmith.errors import HubsmithError, ImageFailed
-from hubsmith.release import Release
+from hubsmith.output import Output
 from hubsmith.run import run
 from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
 from hubsmith.vm.accel import require_tools
@@ -139,9 +139,9 @@ class QemuMachine:
         return (self.folder / DISK).exists()
 
     @property
-    def release(self) -> Release:
+    def output(self) -> Output:
         """The image that it would be made of now."""
-        return Release.of(self.root, self.host.image)
+        return Output.of(self.root, self.host.image)
 
     def _pinned(self, sha256: str) -> Path:
         return self.record.folder / f"{sha256}.qcow2"
@@ -155,7 +155,7 @@ class QemuMachine:
             return self._pin_once()
 
     def _pin_once(self) -> str:
-        image, sha256 = self.release.disk, self.release.sha256
+        image, sha256 = self.output.disk, self.output.sha256
         if not (pinned := self._pinned(sha256)).exists():
             partial = pinned.with_suffix(".part")
             partial.unlink(missing_ok=True)
@@ -183,7 +183,7 @@ class QemuMachine:
         names = {"host": "other hardware", "settings": "other settings", "nic": "another network"}
         found = [what for key, what in names.items() if had.get(key) != now[key]]
         try:
-            if self.release.sha256 != had["sha256"]:
+            if self.output.sha256 != had["sha256"]:
                 found.append("another image")
         except HubsmithError:
             pass  # it was built once and is not there any more: nothing newer is known
@@ -289,7 +289,7 @@ class QemuMachine:
 
     def _modules(self) -> list[str]:
         """Those of the built image."""
-        return list(self.release.manifest.get("modules", ()))
+        return list(self.output.manifest.get("modules", ()))
 
     def _wait(self, machine: Machine, say: Say, wait: float, stop: threading.Event, since: int) -> None:
         stage, told, hub = 0, "", "jupyterhub" in self._modules()

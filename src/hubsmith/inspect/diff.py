@@ -17,7 +17,7 @@ from typing import Any
 from hubsmith import files
 from hubsmith.errors import HubsmithError
 from hubsmith.inspect import contents
-from hubsmith.release import checksums
+from hubsmith.output import checksums
 
 
 class NotComparable(HubsmithError):
@@ -104,7 +104,7 @@ def read(path: Path) -> Things:
         raise NotComparable("there is no such file or folder", where=str(path))
     if contents.kind(path):
         inside, manifest = contents.read(path)
-        return {**inside, **dict(_manifest(manifest) if manifest else [])}
+        return {**inside, **(things_of(manifest) if manifest else {})}
     if tarfile.is_tarfile(path):
         return dict(_tar(path))
     try:
@@ -112,10 +112,15 @@ def read(path: Path) -> Things:
     except (json.JSONDecodeError, UnicodeDecodeError):
         content = None
     if isinstance(content, dict) and "modules" in content and "debian" in content:
-        return dict(_manifest(content))
+        return things_of(content)
     if isinstance(content, dict) and content and all(isinstance(v, dict) and "type" in v for v in content.values()):
         return {f"entry /{name}": entry for name, entry in content.items()}
     raise NotComparable("neither a manifest, nor a disk, nor a root", where=str(path))
+
+
+def things_of(manifest: Mapping[str, Any]) -> Things:
+    """Flatten a manifest."""
+    return dict(_manifest(manifest))
 
 
 def _folder(path: Path) -> Things:

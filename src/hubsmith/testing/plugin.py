@@ -31,8 +31,8 @@ from typing import Any
 import pytest
 
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
+from hubsmith.output import Output
 from hubsmith.paths import project_root
-from hubsmith.release import Release
 from hubsmith.vm.accel import require_tools
 from hubsmith.vm.checks import Allowed, problems
 from hubsmith.vm.hardware import Hardware
@@ -72,7 +72,7 @@ def image_file(name: str | None) -> Path:
             raise HarnessFailed("there is no such disk image", where=name)
         return Path(name)
     try:
-        return Release.of(project_root(), name).disk
+        return Output.of(project_root(), name).disk
     except HubsmithError as error:
         raise HarnessFailed(error.what, where=error.where, mend=error.mend) from None
 

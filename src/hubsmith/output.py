@@ -20,7 +20,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Release:
+class Output:
     """An image that is built, or may be.
 
     :ivar image: its name.
@@ -31,7 +31,7 @@ class Release:
     folder: Path
 
     @classmethod
-    def of(cls, root: Path, image: str) -> Release:
+    def of(cls, root: Path, image: str) -> Output:
         """The one of a project's tree."""
         return cls(image, root / "out" / image)
 

@@ -1,0 +1,1 @@
+"""Catalogs: where released images are, for machines to be made of them. A folder on this computer, or a cloud's."""

@@ -1,0 +1,83 @@
+"""`hubsmith publish`: have a release in a catalog."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hubsmith.catalog.base import Catalog, Sent
+from hubsmith.catalog.local import LocalCatalog
+from hubsmith.catalog.publish import prune, publish
+from hubsmith.paths import project_root
+from hubsmith.progress import Bytes
+from hubsmith.release.folder import find
+from hubsmith.release.make import place_of
+from hubsmith.release.signature import default_key
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("release", metavar="RELEASE", help="a release's folder, or its name below out/releases")
+    add_cloud(parser)
+    parser.add_argument(
+        "--format", choices=("qcow2", "raw"), default="qcow2", dest="disk_format",
+        help="raw is larger to send, and what clouds on Ceph make machines of at once (default: qcow2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--visibility", choices=("private", "shared", "community", "public"), default="community",
+        help="who may use it (default: community: everybody who knows of it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", type=int, metavar="N",
+        help="then leave the newest N of the image on offer, hide N older ones, delete what is older and not in use",
+    )  # fmt: skip
+    parser.add_argument("--keys", type=Path, metavar="FILE", help="public keys, as for `hubsmith verify`")
+    parser.add_argument("--json", action="store_true", help="print the entry as JSON")
+
+
+def add_cloud(parser: argparse.ArgumentParser) -> None:
+    """Which catalog."""
+    parser.add_argument(
+        "--cloud", metavar="NAME", help="of clouds.yaml (default: the catalog on this computer, a folder)"
+    )
+
+
+def catalog_of(cloud: str | None) -> Catalog:
+    """The catalog of a cloud, or the one on this computer."""
+    if cloud is None:
+        return LocalCatalog()
+    from hubsmith.catalog.glance import GlanceCatalog  # its library takes half a second
+
+    return GlanceCatalog(cloud)
+
+
+@contextmanager
+def sending(size: int) -> Iterator[Sent]:
+    """A bar, or lines in a log."""
+    with Bytes("sent", 1, size) as progress:
+        yield progress.advance
+        progress.finish()
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    release = find(place_of(project_root()), args.release)
+    catalog = catalog_of(args.cloud)
+    own = default_key()
+
+    def say(line: str) -> None:
+        print(f"publish {release.folder.name}: {line}", file=sys.stderr, flush=True)
+
+    entry, done = publish(
+        release, catalog, keys=args.keys or own.with_name(f"{own.name}.pub"), disk_format=args.disk_format,
+        visibility=args.visibility, say=say, sending=sending,
+    )  # fmt: skip
+    say("published" if done else "is there already")
+    if args.keep is not None:
+        prune(catalog, entry.image, args.keep, say)
+    print(json.dumps(entry.row(), indent=1) if args.json else entry.id)
+    return 0

@@ -1,0 +1,41 @@
+"""`hubsmith release`: make signed releases of proven images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from hubsmith.paths import project_root
+from hubsmith.release.make import make
+from hubsmith.release.signature import default_key
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument(
+        "--version", metavar="V", help="default: the date of the newest package and a part of the manifest's checksum"
+    )
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE", help="the OpenSSH key that signs (default: ~/.config/hubsmith/release_key)"
+    )
+    parser.add_argument(
+        "--since", type=Path, metavar="FOLDER", help="the release that the notes compare with (default: the last one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print where the releases are, as JSON")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    root, folders = project_root(), {}
+    for image in args.images:
+
+        def say(line: str, image: str = image) -> None:
+            print(f"release {image}: {line}", file=sys.stderr, flush=True)
+
+        release = make(root, image, key=args.key or default_key(), say=say, version=args.version, since=args.since)
+        folders[image] = str(release.folder)
+    print(json.dumps(folders, indent=1) if args.json else "\n".join(folders.values()))
+    return 0
