@@ -30,6 +30,6 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 
 @pytest.fixture
-def cloud(services: Services, tmp_path: Path, request: pytest.FixtureRequest) -> Cloud:
+def cloud(services: Services, tmp_path: Path) -> Cloud:
     """A project of its own in the cloud, and somebody with application credentials for it."""
     return Cloud.new(services, tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import io
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,8 +132,7 @@ class Services:
 
     def register(self, name: str, kind: str, url: str) -> None:
         """A service's account and its entry in the catalog."""
-        if "service" not in json.loads(self.openstack("project", "list", "-f", "json", "-c", "Name")).__str__():
-            self.openstack("project", "create", "service")
+        self.openstack("project", "create", "--or-show", "service")
         self.openstack("user", "create", "--password", PASSWORD, "--project", "service", name)
         for role in ("admin", "service"):
             self.openstack("role", "add", "--project", "service", "--user", name, role)
