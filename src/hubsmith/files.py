@@ -32,6 +32,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sums(folder: Path) -> str:
+    """The lines of a `SHA256SUMS` for the files of a folder, as `sha256sum --check` reads them."""
+    return "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()))
+
+
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644, durable: bool = False) -> Iterator[IO[bytes]]:
     """A stream for new bytes of a file, which take the place of the old ones as a whole: a reader sees the old bytes or

@@ -168,6 +168,27 @@ def test_checks_run_when_something_changed_and_else_rarely(layout: Layout) -> No
     assert runs(1078) == 3
 
 
+def test_checks_run_often_while_one_of_them_is_not_ready(layout: Layout) -> None:
+    ran, good = layout.root / "ran", layout.root / "good"
+    check = layout.checks / "nodes"
+    check.write_text(
+        f"#!/bin/sh\nprintf x >> {ran}\n[ -e {good} ] && s=ready || s=degraded\n"
+        'echo "{\\"state\\": \\"$s\\", \\"why\\": \\"\\"}"\n'
+    )
+    check.chmod(0o755)
+    GOOD.save(layout.outcome)
+    watch, clock = service.Watch(layout), iter(range(1000, 2000))
+
+    def runs(seconds: int) -> int:
+        for _ in range(seconds):
+            watch.look(next(clock))
+        return len(ran.read_text())
+
+    assert [runs(15), runs(6)] == [1, 2]
+    good.touch()
+    assert [runs(20), runs(45), runs(20)] == [3, 3, 4]
+
+
 def test_checks_do_not_run_before_the_settings_are_applied(layout: Layout) -> None:
     check = layout.checks / "never"
     check.write_text(f"#!/bin/sh\ntouch {layout.root}/ran\n")

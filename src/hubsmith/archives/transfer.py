@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 from hubsmith.archives.artifacts import Artifact, ArtifactsGone
 from hubsmith.archives.cache import Cache
 from hubsmith.archives.download import Downloader, Gone, Interrupted
 from hubsmith.archives.sources import Sources
 from hubsmith.progress import Bytes
+from hubsmith.threads import results
 
 
 def download(artifacts: Sequence[Artifact], cache: Cache, jobs: int) -> None:
@@ -41,20 +42,9 @@ def download(artifacts: Sequence[Artifact], cache: Cache, jobs: int) -> None:
         queue = sorted(artifacts, key=lambda artifact: -artifact.size)
         with ThreadPoolExecutor(jobs, thread_name_prefix="fetch") as pool:
             try:
-                _all([pool.submit(one, artifact) for artifact in queue])
+                results([pool.submit(one, artifact) for artifact in queue])
             except BaseException:
                 downloader.cancel()
-                pool.shutdown(wait=True, cancel_futures=True)
                 raise
     if gone:
         raise ArtifactsGone(sorted(gone))
-
-
-def _all(futures: Sequence[Future[None]]) -> None:
-    """Wait for all; the first error ends the waiting."""
-    pending = set(futures)
-    while pending:
-        # With a time-out, so that a Ctrl-C is seen at once.
-        done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()

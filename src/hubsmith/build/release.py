@@ -15,5 +15,4 @@ def finish(out: Path, manifest: Path) -> None:
     shutil.copyfile(manifest, out / "manifest.json")
     with (out / "sbom.cdx.json").open("wb") as sbom:
         subprocess.run([sys.executable, "-m", "hubsmith.plan.sbom", out / "manifest.json"], stdout=sbom, check=True)
-    sums = "".join(f"{files.sha256(path)}  {path.name}\n" for path in sorted(out.iterdir()))
-    (out / "SHA256SUMS").write_text(sums)
+    (out / "SHA256SUMS").write_text(files.sums(out))

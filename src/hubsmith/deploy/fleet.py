@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +14,7 @@ from hubsmith.deploy.hosts import Deployment, load_deployment
 from hubsmith.deploy.qemu import LAN, QemuMachine, Replacing
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError
+from hubsmith.threads import results
 from hubsmith.vm import Lasting
 from hubsmith.words import nearest
 
@@ -184,10 +184,7 @@ def at_once(
     """
     with ThreadPoolExecutor(min(AT_ONCE, len(machines)) or 1) as pool, _ending(stop):
         futures = {name: pool.submit(work, name, one) for name, one in machines.items()}
-        for future in wait_for(futures.values(), return_when=FIRST_EXCEPTION).done:
-            if error := future.exception():
-                raise error
-        return {name: future.result() for name, future in futures.items()}
+        return dict(zip(futures, results(futures.values()), strict=True))
 
 
 @contextmanager

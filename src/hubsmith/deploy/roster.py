@@ -17,6 +17,7 @@ from rich.progress import track
 
 from hubsmith.errors import HubsmithError
 from hubsmith.settings.passwords import hash_password, one_time_password
+from hubsmith.threads import completed
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Accounts</title><style>
@@ -43,9 +44,11 @@ def accounts(prefix: str, numbers: Iterable[int]) -> list[Account]:
 def as_settings(roster: Sequence[Account]) -> str:
     """The `[[users]]` tables of a settings file, with hashes only: a quarter of a second each, on every processor."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = pool.map(lambda one: hash_password(one.password), roster)
-        hashes = track(work, "hashing passwords", len(roster), console=Console(stderr=True), transient=True)
-        users = [{"name": one.name, "password_hash": done} for one, done in zip(roster, hashes, strict=True)]
+        hashes = [pool.submit(hash_password, one.password) for one in roster]
+        done = completed(hashes)
+        for _ in track(done, "hashing passwords", len(roster), console=Console(stderr=True), transient=True):
+            pass
+    users = [{"name": one.name, "password_hash": hashed.result()} for one, hashed in zip(roster, hashes, strict=True)]
     return tomli_w.dumps({"users": users})
 
 

@@ -20,6 +20,7 @@ from hubsmith.archives.download import Downloader, Gone
 from hubsmith.archives.sources import NpmSource, PypiSource
 from hubsmith.errors import LockError
 from hubsmith.progress import Bytes
+from hubsmith.threads import results
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -128,8 +129,7 @@ def _in_parallel(
 
         with ThreadPoolExecutor(JOBS) as pool:
             try:
-                return list(pool.map(counted, items))
+                return results([pool.submit(counted, item) for item in items])
             except BaseException:
                 downloader.cancel()
-                pool.shutdown(wait=True, cancel_futures=True)
                 raise

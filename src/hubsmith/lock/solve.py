@@ -18,6 +18,7 @@ from hubsmith.lock.artifacts import artifact_of
 from hubsmith.lock.debian import Solver
 from hubsmith.lock.inputs import TOOLS, Inputs
 from hubsmith.lock.models import Busybox, DebianPackage, Lock, NpmTree, PythonEnv
+from hubsmith.threads import results
 
 log = logging.getLogger("hubsmith.lock")
 
@@ -65,8 +66,14 @@ def _environments(
         }
         trees = {tree: pool.submit(npm.solve, tree, asked, node, where) for tree, asked in inputs.npm.items()}
         return (
-            {env: python.complete(inputs.python[env], future.result()) for env, future in envs.items()},
-            {tree: npm.complete(inputs.npm[tree], future.result()) for tree, future in trees.items()},
+            {
+                env: python.complete(inputs.python[env], done)
+                for env, done in zip(envs, results(envs.values()), strict=True)
+            },
+            {
+                tree: npm.complete(inputs.npm[tree], done)
+                for tree, done in zip(trees, results(trees.values()), strict=True)
+            },
         )
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger("hubsmith.status")
 TICK = 1.0
 #: While something is not ready, and while everything is: on an emulated processor one look takes half a second of it.
 UNITS_EVERY, UNITS_EVERY_WHEN_READY = 5.0, 15.0
-CHECKS_EVERY = 60.0
+CHECKS_EVERY, CHECKS_EVERY_WHEN_READY = 15.0, 60.0
 
 
 class Watch:
@@ -50,7 +50,9 @@ class Watch:
         first = [items.settings_item(last, states.get(systemd.APPLY_UNIT, {}))]
         first += [items.unit_item(entry, states.get(entry.unit, {}), last) for entry in self.watched]
         settled = last is not None and last.state != outcome.APPLYING
-        if settled and ((stamp, first) != self.seen or now >= self.checks_at + CHECKS_EVERY):
+        good = all(answer.state == "ready" for answer in self.answers)
+        checks_due = self.checks_at + (CHECKS_EVERY_WHEN_READY if good else CHECKS_EVERY)
+        if settled and ((stamp, first) != self.seen or now >= checks_due):
             self.answers = tuple(items.check_item(check) for check in self.checks)
             self.seen, self.checks_at = (stamp, first), now
         machine = (items.disk_item("state disk", self.layout.at("/var")), items.clock_item(self.layout))
