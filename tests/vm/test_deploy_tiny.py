@@ -240,6 +240,17 @@ def test_a_panic_is_told_at_once(host: QemuMachine) -> None:
     bring_up(again(host))
 
 
+def test_what_another_process_has_started_is_frozen_with_its_drives(host: QemuMachine) -> None:
+    bring_up(host)
+    with again(host).machine() as machine:
+        blocks = machine.qmp.human("info block")
+        frozen = machine.snapshot("later", resume=False)
+    assert frozen.attachments.drives, "its metadata is on a drive"
+    for drive in frozen.attachments.drives:
+        assert drive in blocks
+        assert (frozen.folder / drive).exists()
+
+
 UP = "import sys; from hubsmith.cli import main; sys.exit(main(['up', 'hosts/trial.toml', '--wait', '600']))"
 
 

@@ -63,20 +63,19 @@ class Machine(VirtualMachine):
 
     def _make_files(self) -> None:
         super()._make_files()
-        if not self._delivered:
-            self._deliver()
+        self._deliver()
 
     def _deliver(self) -> None:
-        self.attachments = metadata.attach(self.folder, self.source, self.instance, self.mac)
-        self._delivered = True
+        if not self._delivered:
+            self.attachments = metadata.attach(self.folder, self.source, self.instance, self.mac)
+            self._delivered = True
 
     def snapshot(self, label: str, *, resume: bool = True, timeout: float = 120) -> Snapshot:
         """Freeze the machine as it runs.
 
         :raises HarnessFailed: QEMU could not write its state.
         """
-        if not self._delivered:  # it was started by another process, with the same drives
-            self._deliver()
+        self._deliver()  # when another process has started it, with the same drives
         return super().snapshot(label, resume=resume, timeout=timeout)
 
     def restore(self, snapshot: Snapshot, *, timeout: float = 60) -> None:
