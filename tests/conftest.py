@@ -1,3 +1,3 @@
 """Shared by all tests."""
 
-pytest_plugins = ["hubsmith.testing.plugin"]
+pytest_plugins = ["hubsmith.testing.plugin", "hubsmith.testing.images", "hubsmith.testing.proving"]

@@ -10,24 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from image_parts import IMAGES, ROOT, Output, Partition, cut
+from image_parts import ROOT, Output, Partition, cut
 
 from hubsmith.run import run
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """The marker of tests that take long."""
-    config.addinivalue_line("markers", "one_is_enough: for the first image; for others the test is slow")
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every image of a machine, unless one is named."""
-    if "output" in metafunc.fixturenames:
-        named = metafunc.config.getoption("--image")
-        first, *others = [Path(named).stem] if named else IMAGES
-        slow = [pytest.mark.slow] if metafunc.definition.get_closest_marker("one_is_enough") else []
-        chosen = [first, *(pytest.param(name, marks=slow) for name in others)]
-        metafunc.parametrize("output", chosen, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,6 @@ from typing import Any
 from hubsmith.run import run
 
 ROOT = Path(__file__).parents[2]
-#: The images of machines.
-IMAGES = ("master", "swarm-worker")
 MIB = 1024 * 1024
 SECTOR = 512
 

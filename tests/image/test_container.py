@@ -9,22 +9,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from image_parts import ROOT, Output
+from image_parts import Output
 
-pytestmark = pytest.mark.image
-NAME = "notebook"
+pytestmark = [pytest.mark.image, pytest.mark.container]
 
 
-@pytest.fixture(scope="module")
-def container() -> Output:
-    """The built archive's folder."""
-    return Output(ROOT / "out" / NAME)
+def opened(output: Output) -> tarfile.TarFile:
+    return tarfile.open(output.folder / f"{output.name}.oci.tar")
 
 
 @pytest.fixture(scope="module")
-def archive(container: Output) -> Iterator[tarfile.TarFile]:
+def archive(output: Output) -> Iterator[tarfile.TarFile]:
     """The archive."""
-    with tarfile.open(container.folder / f"{NAME}.oci.tar") as tar:
+    with opened(output) as tar:
         yield tar
 
 
@@ -37,14 +34,14 @@ def blob(archive: tarfile.TarFile, descriptor: dict[str, Any]) -> bytes:
     return content
 
 
-def test_it_is_an_oci_layout_of_one_image(archive: tarfile.TarFile, container: Output) -> None:
+def test_it_is_an_oci_layout_of_one_image(archive: tarfile.TarFile, output: Output) -> None:
     names = [member.name for member in archive]
     assert names == sorted(names, key=lambda name: (name not in ("blobs", "blobs/sha256"), name))
     index = json.loads(archive.extractfile("index.json").read())  # type: ignore[union-attr]
     (described,) = index["manifests"]
     manifest = json.loads(blob(archive, described))
     config = json.loads(blob(archive, manifest["config"]))
-    assert (container.folder / "digest").read_text().strip() == described["digest"]
+    assert (output.folder / "digest").read_text().strip() == described["digest"]
     assert config["config"]["User"] == "1000:100"
     assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in manifest["layers"]]
     for layer in manifest["layers"]:
@@ -57,9 +54,7 @@ def test_it_is_an_oci_layout_of_one_image(archive: tarfile.TarFile, container: O
     assert set(names) == blobs | {"blobs", "blobs/sha256", "oci-layout", "index.json", "manifest.json"}
 
 
-def test_nothing_in_it_gives_rights_or_is_younger_than_its_definition(
-    archive: tarfile.TarFile, container: Output
-) -> None:
+def test_nothing_in_it_gives_rights_or_is_younger_than_its_definition(archive: tarfile.TarFile, output: Output) -> None:
     (saved,) = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]
     found: dict[str, tarfile.TarInfo] = {}
     for layer in saved["Layers"]:
@@ -69,13 +64,13 @@ def test_nothing_in_it_gives_rights_or_is_younger_than_its_definition(
     assert [name for name, member in found.items() if member.isfile() and member.mode & 0o6000] == []
     open_to_all = {name for name, member in found.items() if member.mode & 0o002 and not member.issym()}
     assert open_to_all == {"./tmp", "./var/tmp"}
-    assert max(member.mtime for member in found.values()) <= container.json("manifest.json")["source_date_epoch"]
+    assert max(member.mtime for member in found.values()) <= output.json("manifest.json")["source_date_epoch"]
 
 
-def test_its_user_has_a_home_and_no_password(container: Output) -> None:
-    entries = container.json("entries.json")
+def test_its_user_has_a_home_and_no_password(output: Output) -> None:
+    entries = output.json("entries.json")
     assert "etc/shadow" in entries
-    with tarfile.open(container.folder / f"{NAME}.oci.tar") as archive:
+    with opened(output) as archive:
         (saved,) = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]
         with tarfile.open(fileobj=archive.extractfile(saved["Layers"][-1])) as tar:
             texts = {

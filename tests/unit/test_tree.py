@@ -165,7 +165,7 @@ def test_no_file_names_a_registry() -> None:
 #: What the rooms of the package may import of each other; what lies beside them is for all.
 ROOMS: dict[str, set[str]] = {
     "archives": set(), "definition": set(), "disk": set(), "settings": set(), "vm": set(), "inspect": set(),
-    "guest": {"settings"}, "testing": {"archives", "vm"}, "deploy": {"definition", "settings", "vm"},
+    "guest": {"settings"}, "testing": {"archives", "definition", "vm"}, "deploy": {"definition", "settings", "vm"},
     "lock": {"archives", "definition"}, "plan": {"definition", "lock"}, "fetch": {"archives", "lock"},
     "build": {"archives", "disk", "fetch", "lock"}, "release": {"inspect", "plan"}, "catalog": {"release"},
 }  # fmt: skip

@@ -23,7 +23,7 @@ def bare_snapshot(testbed: Testbed, image: Path) -> Snapshot:
     machine = Machine(testbed, "bare", image, HARDWARE, instance=Instance(hostname="bare"))
     machine.start()
     machine.wait_for_boot(600)
-    return machine.snapshot("bare", resume=False)
+    return machine.snapshot(f"bare-{image.stem}", resume=False)
 
 
 @pytest.fixture

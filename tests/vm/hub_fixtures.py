@@ -76,7 +76,7 @@ def start(testbed: Testbed, image: Path, name: str, text: str, hardware: Hardwar
 def hub_snapshot(testbed: Testbed, image: Path) -> Snapshot:
     """A hub with the admin alice and with bob, at its login page."""
     machine = start(testbed, image, "hub", settings(("alice", "bob"), quota="64M", spawner={"start_timeout": "6m"}))
-    return machine.snapshot("hub", resume=False)
+    return machine.snapshot(f"hub-{image.stem}", resume=False)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def busy_hub_snapshot(testbed: Testbed, hub_snapshot: Snapshot) -> Snapshot:
     """The same hub a moment later: alice's server runs."""
     machine = Machine.clone(testbed, "busy-hub", hub_snapshot)
     Hub(machine).at_work("alice")
-    return machine.snapshot("busy-hub", resume=False)
+    return machine.snapshot(f"busy-{hub_snapshot.folder.name}", resume=False)
 
 
 @pytest.fixture

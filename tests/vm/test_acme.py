@@ -17,7 +17,7 @@ from people import settings
 
 from hubsmith.vm.testbed import Testbed
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub"), pytest.mark.slow]
 
 DOMAIN = "hub.example.org"
 #: Seconds for certbot to start and to go through an order, under emulation.

@@ -21,7 +21,7 @@ from hubsmith.vm.machine import Snapshot
 from hubsmith.vm.metadata import Instance
 from hubsmith.vm.waits import wait_until
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
 
 GIB = 1024**3
 #: What of a disk may be left over at its end: systemd-repart rounds to 4 KiB, the partitions begin at 1 MiB.

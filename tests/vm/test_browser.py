@@ -10,7 +10,7 @@ from hub_fixtures import Hub
 from people import PASSWORD, WRONG
 from playwright.sync_api import Browser, expect
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
 
 
 @pytest.fixture

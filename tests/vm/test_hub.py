@@ -11,7 +11,7 @@ from people import PASSWORD, WRONG, settings
 
 from hubsmith.vm.waits import scaled, wait_until
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
 
 #: A shell for a kernel: what a line prints, on both outputs.
 SH = """

@@ -15,7 +15,7 @@ from people import PASSWORD, settings
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.testbed import Testbed
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub"), pytest.mark.slow]
 
 CLASS = [f"student{number:02}" for number in range(20)]
 #: What a person may be told instead of being served.

@@ -16,7 +16,7 @@ from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.metadata import Instance, Source
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
 
 HARDWARE = Hardware(memory_mb=2048, disk_size_gb=20)
 #: How cloud-init names the source that it took.

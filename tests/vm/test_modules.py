@@ -9,7 +9,7 @@ from hub_fixtures import Hub
 
 from hubsmith.deploy.check import module_checks
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
 
 
 def test_the_checks_of_all_modules_pass(hub: Hub, pytestconfig: pytest.Config) -> None:

@@ -16,7 +16,7 @@ from hubsmith.vm.linux import Machine
 from hubsmith.vm.metadata import Instance
 from hubsmith.vm.waits import scaled
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub"), pytest.mark.slow]
 
 HARDWARE = Hardware(memory_mb=2048, disk_size_gb=20)
 #: The power goes when the first boot has written that often to its disk, which is the same place on every host. Seen:

@@ -21,7 +21,7 @@ from hubsmith.vm.machine import Snapshot
 from hubsmith.vm.ssh import Done
 from hubsmith.vm.testbed import Testbed
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
 
 CASES = Path(__file__).parents[1] / "unit" / "settings_bad"
 #: One of each kind; the unit tests read all that there are. Each costs an emulated machine about 13 s.

@@ -9,7 +9,7 @@ from hub_fixtures import Hub
 
 from hubsmith.vm.linux import Machine
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub"), pytest.mark.slow]
 
 #: Takes all blocks in one go, and then the crumbs.
 FILL = """

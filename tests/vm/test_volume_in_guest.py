@@ -16,7 +16,7 @@ from hubsmith.vm.hardware import Volume
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.testbed import Testbed
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub"), pytest.mark.slow]
 
 #: As a cloud names its volumes; of a virtio-blk disk the guest sees the first 20 characters.
 SERIAL = "2f7c1d5e-6a0b-4c39-9"

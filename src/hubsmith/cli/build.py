@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hubsmith.build import nix
+from hubsmith.definition import image_names
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import project_root
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image; without any: all of them")
     parser.add_argument("--rebuild", action="store_true", help="make every stage anew, the toolchain too")
     parser.add_argument(
         "--refreshed", action="store_true", help="prefer a lock that `fetch --refresh-if-gone` has made"
@@ -29,10 +30,12 @@ def main(args: argparse.Namespace) -> int:
 
     :raises HubsmithError: an image cannot be built, or several are to be built in one folder.
     """
-    if args.out and len(args.images) > 1:
+    root = project_root()
+    images = args.images or image_names(root)
+    if args.out and len(images) > 1:
         raise HubsmithError("--out is the folder of one image")
-    for image in args.images:
-        built = nix.build(project_root(), image, refreshed=args.refreshed, rebuild=args.rebuild, out=args.out)
+    for image in images:
+        built = nix.build(root, image, refreshed=args.refreshed, rebuild=args.rebuild, out=args.out)
         if args.raw:
             nix.raw(built)
         if args.json:

@@ -6,49 +6,45 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
+from hubsmith.errors import HarnessFailed, ImageFailed
+from hubsmith.output import Output
 from hubsmith.paths import project_root
+from hubsmith.release.folder import REPORT
 from hubsmith.run import spawn
-from hubsmith.testing.plugin import image_file
-
-#: What proves an image, by its name.
-NO_CONTAINER = "--ignore=tests/image/test_container.py"
-SUITES = {
-    "master": ("tests/image", NO_CONTAINER, "tests/vm"),
-    "swarm-worker": ("tests/image", NO_CONTAINER, "tests/scenarios"),
-}
-REPORT = "test-report.json"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("--all", action="store_true", help="the slow tests too")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON instead of where it is")
-    parser.add_argument(
-        "pytest", nargs="*", metavar="ARG", help="for pytest, after `--`: a selection of tests; no report is written"
+    parser.description = (
+        "Run the tests that the image takes part in and that are not proven for its bytes, slow ones and scenarios "
+        "too, and write the report that a release needs. An interrupted run continues where it was."
     )
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("--fresh", action="store_true", help="run what is proven again")
+    parser.add_argument("--budget", type=float, metavar="MIN", help="start no test after this many minutes")
+    parser.add_argument("--list", action="store_true", help="only say what is missing; run nothing")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a summary")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb.
 
-    :raises HubsmithError: nothing proves this image.
-    :raises ImageFailed: a test failed.
+    :raises HubsmithError: the image is not built.
+    :raises ImageFailed: a test failed, or something is not proven.
     :raises HarnessFailed: the tests could not be run, or only the harness failed.
     """
     root = project_root()
-    image = image_file(args.image)
-    if image.stem not in SUITES:
-        raise HubsmithError(f"there are no tests of this image, but of {', '.join(SUITES)}", where=image.stem)
-    report = image.parent / REPORT
-    chosen = any((root / one.partition("::")[0]).exists() for one in args.pytest)
+    report = Output.of(root, args.image).disk.parent / REPORT
+    report.unlink(missing_ok=True)
+    budget = 0.0 if args.list else args.budget
+    stop = [] if budget is None else ["--stop-at", str(time.time() + 60 * budget)]
     argv: list[str | Path] = [
-        sys.executable, "-m", "pytest", "-p", "hubsmith.testing.report", "--image", args.image,
-        *([] if args.all else ["-m", "not slow"]), *(args.pytest or ["--report", report]),
-        *(() if chosen else SUITES[image.stem]),
+        sys.executable, "-m", "pytest", "tests", "--about", args.image, "--report", report,
+        *(["--fresh"] if args.fresh else []), *stop,
     ]  # fmt: skip
     # In our process group: a Ctrl-C is for pytest, which ends its machines in order.
     child = spawn(argv, cwd=root, stdout=sys.stderr.fileno(), stderr=subprocess.STDOUT, own_group=False)
@@ -58,22 +54,27 @@ def main(args: argparse.Namespace) -> int:
             break
         except KeyboardInterrupt:
             continue
-    if args.pytest:
-        return code
     if not report.is_file():
         raise HarnessFailed(f"the tests ended with exit code {code} and without a report")
     found = json.loads(report.read_text())
     print(json.dumps(found, indent=1) if args.json else summary(report, found))
     if found["green"]:
         return 0
-    if found["at_fault"]["harness"] == found["counts"]["failed"] + found["counts"]["error"] > 0:
+    if sum(found["at_fault"].values()) == found["at_fault"]["harness"] > 0:
         raise HarnessFailed("the harness failed; the image was not judged", where=str(report))
-    raise ImageFailed("the image is not proven", where=str(report))
+    raise ImageFailed(
+        f"not proven: {found['counts']['missing']} tests are missing", where=str(report),
+        mend=f"hubsmith test {args.image}",
+    )  # fmt: skip
 
 
-def summary(report: Path, found: dict[str, object]) -> str:
-    """The report in two lines."""
+def summary(report: Path, found: dict[str, Any]) -> str:
+    """The report in a few lines."""
     counts = found["counts"]
-    assert isinstance(counts, dict)
-    said = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
-    return f"{'green' if found['green'] else 'red'}: {said} in {found['seconds']} s\n{report}"
+    lines = [
+        f"{'green' if found['green'] else 'not green'}: {counts['passed']} tests passed, {counts['missing']} missing; "
+        f"{counts['checks']} checks inside machines passed, {counts['checks_skipped']} skipped",
+        *(f"  skipped {check}: {why}" for check, why in found["skipped_checks"].items()),
+        str(report),
+    ]
+    return "\n".join(lines)

@@ -40,18 +40,10 @@ from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import RESERVE_MB, Snapshot, VirtualMachine
 from hubsmith.vm.testbed import Testbed, free_memory_mb
 
-#: The image whose machine is tested when none is named.
-DEFAULT_IMAGE = "master"
 _TESTBED: pytest.StashKey[Testbed] = pytest.StashKey()
 _SEEN: pytest.StashKey[dict[VirtualMachine, int]] = pytest.StashKey()
 #: The property of a failed test that says what is at fault: `image` or `harness`.
 VERDICT = "verdict"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Which image is tested."""
-    group = parser.getgroup("hubsmith")
-    group.addoption("--image", help="only this image: its name, or a disk image's file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,16 +53,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SEEN] = {}
 
 
-def image_file(name: str | None) -> Path:
-    """The disk image of that name or path; that of `master` when none is named.
+def image_file(name: str) -> Path:
+    """The disk of a built image.
 
     :raises HarnessFailed: it is not built, or is no disk.
     """
-    name = name or DEFAULT_IMAGE
-    if "/" in name:
-        if not Path(name).is_file():
-            raise HarnessFailed("there is no such disk image", where=name)
-        return Path(name)
     try:
         return Output.of(project_root(), name).disk
     except HubsmithError as error:
@@ -79,8 +66,8 @@ def image_file(name: str | None) -> Path:
 
 @pytest.fixture(scope="session")
 def image(request: pytest.FixtureRequest) -> Path:
-    """The disk image under test."""
-    return image_file(request.config.getoption("--image"))
+    """The disk of the image under test (:mod:`hubsmith.testing.images` says which)."""
+    return image_file(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,8 @@ QEMU = "qemu-system-x86_64"
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 DEVICE = Path("/dev/kvm")
+#: The environment variable that chooses the accelerator instead of the probe.
+CHOICE = "HUBSMITH_ACCEL"
 
 #: Seconds for the probe. Under KVM it takes about 1 s, under TCG on two busy cores 5 to 10 s.
 PROBE_TIMEOUT = 20.0
@@ -117,10 +119,15 @@ def _reason(errors: str) -> str:
 
 
 def detect() -> Accelerator:
-    """The accelerator of this machine. The probe's answer is kept for this boot, this QEMU and this user.
+    """The accelerator of this machine: what ``$HUBSMITH_ACCEL`` names (``kvm`` or ``tcg``), else KVM if a guest boots
+    under it. The probe's answer is kept for this boot, this QEMU and this user.
 
-    :raises HubsmithError: QEMU or its firmware is not installed.
+    :raises HubsmithError: QEMU or its firmware is not installed, or the variable names something else.
     """
+    if chosen := os.environ.get(CHOICE):
+        if chosen not in ("kvm", "tcg"):
+            raise HubsmithError(f'unknown accelerator "{chosen}"', where=f"${CHOICE}", mend=f"{CHOICE}=tcg, or kvm")
+        return Accelerator("kvm" if chosen == "kvm" else "tcg", f"${CHOICE} says so")
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         why = "this user may not open it" if DEVICE.exists() else "there is none"
         return _announce(Accelerator("tcg", f"{DEVICE}: {why}"))

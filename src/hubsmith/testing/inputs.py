@@ -1,0 +1,179 @@
+"""The inputs of a test: derived from its imports, its fixtures and the hosts files that it names.
+
+While a test runs, :class:`Watch` notes which of the project's files it opens or hands to a program. One that is not
+among the inputs makes the test fail: its change would not invalidate the proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubsmith.errors import HarnessFailed, HubsmithError
+from hubsmith.output import SUMS, Output
+from hubsmith.run import run
+from hubsmith.testing.proofs import FOLDER, Inputs
+from hubsmith.testing.sources import Tree
+
+#: Tests that read nothing that is built and boot nothing: they take seconds, and always run.
+FAST = ("tests/unit", "tests/golden")
+#: Fixtures whose parameter is the name of an image: its disk, and all that its build has put out.
+IMAGE, OUTPUT = "image", "output"
+#: What an image's bytes are made of, so that its checksum stands for them.
+MADE_OF = ("images", "modules", "nix")
+#: Of these, what no image contains.
+NOT_MADE_OF = ("check.py", "README.md")
+#: What no test depends on although pytest or git read it.
+IGNORED = ("pyproject.toml", ".gitignore", str(FOLDER))
+
+
+class InputsOf:
+    """Finds the inputs of tests.
+
+    :param root: the project's tree.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.tree = Tree(root)
+        self.root = root
+        self._images: dict[tuple[str, str], str] = {}
+
+    def is_fast(self, item: pytest.Item) -> bool:
+        """Whether the test is one of those that always run."""
+        return item.path.relative_to(self.root).as_posix().startswith(tuple(f"{folder}/" for folder in FAST))
+
+    def of(self, item: pytest.Item) -> Inputs:
+        """All inputs of a test."""
+        paths = self.paths(item)
+        return Inputs(
+            images=self._identities(item, paths),
+            files={path.relative_to(self.root).as_posix(): self.tree.fingerprint(path) for path in sorted(paths)},
+        )
+
+    def paths(self, item: pytest.Item) -> set[Path]:
+        """The files: the test's, those of its fixtures, and what they depend on."""
+        roots = {item.path}
+        fixtures = getattr(item, "_fixtureinfo", None)
+        for definitions in fixtures.name2fixturedefs.values() if fixtures else ():
+            for definition in definitions:
+                file = Path(inspect.getfile(inspect.unwrap(definition.func)))
+                if self.tree.owns(file):
+                    roots.add(file)
+        named = {path for marker in item.iter_markers("reads") for glob in marker.args for path in self.root.glob(glob)}
+        return {*self.tree.closure(roots), *(path for path in named if path.is_file() and self.tree.owns(path))}
+
+    def _identities(self, item: pytest.Item, paths: set[Path]) -> dict[str, str]:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        names = {(parameters[kind], kind) for kind in (IMAGE, OUTPUT) if kind in parameters}
+        for path in paths:
+            if path.suffix == ".toml":
+                names |= {(name, IMAGE) for name in _hosts_images(path)}
+        found: dict[str, str] = {}
+        for name, kind in sorted(names):
+            found[name] = found.get(name, "") + self._identity(name, kind)
+        return found
+
+    def _identity(self, name: str, kind: str) -> str:
+        """What stands for an image: the checksum of its disk, or of the list of all files of its build."""
+        if (name, kind) not in self._images:
+            try:
+                output = Output.of(self.root, name)
+                if kind == OUTPUT:
+                    identity = hashlib.sha256((output.folder / SUMS).read_bytes()).hexdigest()
+                else:
+                    identity = output.sha256
+            except (HubsmithError, FileNotFoundError):
+                identity = "not built"
+            self._images[name, kind] = identity
+        return self._images[name, kind]
+
+
+def _hosts_images(path: Path) -> Iterator[str]:
+    """The images of a hosts file."""
+    hosts = tomllib.loads(path.read_text(encoding="utf-8")).get("hosts")
+    for host in hosts.values() if isinstance(hosts, dict) else ():
+        if isinstance(host, dict) and isinstance(host.get("image"), str):
+            yield host["image"]
+
+
+class Watch:
+    """Sees which files of the project a test opens or names to a program that it starts."""
+
+    def __init__(self, inputs: InputsOf) -> None:
+        self._inputs = inputs
+        self._seen: set[Path] | None = None
+        self._known: dict[str, Path | None] = {}
+        # There is no way to take a hook away: it stays silent between tests.
+        sys.addaudithook(self._hook)
+
+    def begin(self) -> None:
+        """A test begins."""
+        self._seen = set()
+
+    def end(self) -> set[Path]:
+        """It is over; what it used."""
+        seen, self._seen = self._seen or set(), None
+        return seen
+
+    def judge(self, item: pytest.Item, inputs: Inputs) -> None:
+        """Compare what a test used with its inputs.
+
+        :raises HarnessFailed: something is not among them.
+        """
+        root = self._inputs.root
+        used = {path.relative_to(root).as_posix() for path in self.end() if path.is_file()}
+        stray = sorted(path for path in used - inputs.files.keys() if not self._covered(path, inputs))
+        if stray:
+            raise HarnessFailed(
+                f"the test reads {', '.join(stray[:5])}, which is not among its inputs: a proof would outlive a change",
+                where=item.nodeid,
+                mend='@pytest.mark.reads("' + stray[0] + '")',
+            )
+
+    @staticmethod
+    def _covered(path: str, inputs: Inputs) -> bool:
+        if path.startswith(IGNORED):
+            return True
+        made = path.partition("/")[0] in MADE_OF and not path.endswith(NOT_MADE_OF)
+        return made and bool(inputs.images)
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self._seen is None:
+            return
+        if event == "open":
+            self._note(arguments[0])
+        elif event == "subprocess.Popen":
+            for word in arguments[1] if isinstance(arguments[1], list | tuple) else ():
+                self._note(word)
+
+    def _note(self, name: Any) -> None:
+        if not isinstance(name, str | Path):
+            return
+        text = str(name)
+        if text not in self._known:
+            path = Path(text)
+            path = path if path.is_absolute() else Path.cwd() / path
+            self._known[text] = path if self._inputs.tree.owns(path) and path.suffix != ".pyc" else None
+        if (found := self._known[text]) is not None and self._seen is not None:
+            self._seen.add(found)
+
+
+def change_times(root: Path) -> dict[str, int]:
+    """When each file of the tree was last changed, in seconds since 1970: by its last commit, or now when it differs
+    from it."""
+    times: dict[str, int] = {}
+    moment = 0
+    for line in run(["git", "log", "--format=@%ct", "--name-only", "--no-renames"], cwd=root).stdout.splitlines():
+        if line.startswith("@"):
+            moment = int(line[1:])
+        elif line:
+            times.setdefault(line, moment)
+    changed = run(["git", "status", "--porcelain", "--untracked-files=all"], cwd=root).stdout.splitlines()
+    return times | {line[3:]: sys.maxsize for line in changed}
