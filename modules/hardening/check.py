@@ -11,6 +11,7 @@ import pytest
 
 Host = Any
 
+#: Programs that run with other rights than their caller's, on all images together. A new one is a decision.
 SETUID = {
     "/usr/bin/chage",
     "/usr/bin/chfn",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import runpy
 import stat
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,12 +23,8 @@ FACTORY = "usr/share/factory/var"
 
 #: What lies in there is an engine's: whose rights it has is said by tests/image/test_container.py.
 CONTAINERS = "usr/share/hubsmith/containers/"
-#: Programs that run with other rights than their caller's. A new one is a decision.
-SETUID = {
-    "usr/bin/chage", "usr/bin/chfn", "usr/bin/chsh", "usr/bin/expiry", "usr/bin/gpasswd", "usr/bin/mount",
-    "usr/bin/newgrp", "usr/bin/passwd", "usr/bin/ssh-agent", "usr/bin/su", "usr/bin/sudo", "usr/bin/umount",
-    "usr/lib/dbus-1.0/dbus-daemon-launch-helper", "usr/lib/openssh/ssh-keysign", "usr/sbin/unix_chkpwd",
-}  # fmt: skip
+#: Programs that run with other rights than their caller's: the list by which running machines are checked.
+SETUID = {path.lstrip("/") for path in runpy.run_path(str(ROOT / "modules/hardening/check.py"))["SETUID"]}
 #: Folders whose files get the folder's group.
 SETGID_FOLDERS = {f"{FACTORY}/mail"}
 #: Sticky, all of them.

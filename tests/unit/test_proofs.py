@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,9 +65,6 @@ class Project:
 
     root: Path
 
-    def write(self, **texts: str) -> None:
-        self.write_all(texts)
-
     def write_all(self, texts: Mapping[str, str]) -> None:
         for name, text in texts.items():
             path = self.root / name
@@ -99,13 +97,31 @@ def git(root: Path, *words: str) -> None:
     subprocess.run(["git", *author, *words], cwd=root, check=True)
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    made = Project(tmp_path)
+def made_in(folder: Path) -> Project:
+    made = Project(folder)
     made.write_all({**FILES, ".gitignore": "out/\n__pycache__/\n"})
-    git(tmp_path, "init", "--quiet")
+    git(folder, "init", "--quiet")
     made.commit()
     return made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return made_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def proven_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = made_in(tmp_path_factory.mktemp("proven"))
+    assert made.run()[0] == 0
+    return made
+
+
+@pytest.fixture
+def proven(proven_project: Project, tmp_path: Path) -> Project:
+    """A project whose tests are all proven, in another folder than where they ran."""
+    shutil.copytree(proven_project.root, tmp_path / "tree")
+    return Project(tmp_path / "tree")
 
 
 def test_what_passed_is_not_run_again_and_fast_tests_always_are(project: Project) -> None:
@@ -143,12 +159,10 @@ def test_what_passed_is_not_run_again_and_fast_tests_always_are(project: Project
     ],
 )  # fmt: skip
 def test_a_change_invalidates_exactly_what_depends_on_it(
-    file: str, text: str, invalid: set[str], project: Project
+    file: str, text: str, invalid: set[str], proven: Project
 ) -> None:
-    project.run()
-    project.write_all({file: text})
-    assert project.run()[1] == {QUICK, *invalid}
-    assert project.run()[1] == {QUICK}
+    proven.write_all({file: text})
+    assert proven.run()[1] == {QUICK, *invalid}
 
 
 def test_failures_and_skips_are_not_recorded(project: Project) -> None:
@@ -286,6 +300,34 @@ def test_the_report_of_an_image(project: Project) -> None:
     )
     bad = report()
     assert (bad["green"], bad["missing"]) == (False, {OUTPUT: "skipped: Skipped: no", PAIR: "image"})
+
+
+def hubsmith_test(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
+    """`hubsmith test toy`, as an operator runs it."""
+    code = "import sys; from hubsmith.cli import main; sys.exit(main())"
+    argv = [sys.executable, "-c", code, "test", "toy", *words]
+    return subprocess.run(argv, cwd=project.root, capture_output=True, text=True)
+
+
+def test_the_verb_runs_what_is_missing(project: Project) -> None:
+    project.write_all({
+        "pytest.ini": "[pytest]\nmarkers = slow\n",
+        "tests/conftest.py": 'pytest_plugins = ["hubsmith.testing.plugin", "hubsmith.testing.proving"]\n',
+        "out/toy/SHA256SUMS": f"{fingerprint(project.root / 'out/toy/toy.qcow2')}  toy.qcow2\n",
+    })  # fmt: skip
+    told = hubsmith_test(project, "--list")
+    assert told.returncode == 7, told.stderr
+    assert told.stdout.startswith("not green: 0 tests passed, 2 missing")
+    assert f"NOT PROVEN: 2\n  {OUTPUT}\n  {PAIR}\n" in told.stderr
+    told = hubsmith_test(project)
+    assert (told.returncode, told.stdout.partition(";")[0]) == (0, "green: 2 tests passed, 0 missing"), told.stderr
+    assert json.loads(hubsmith_test(project, "--list", "--json").stdout)["green"] is True
+    # The disk is not what was built: no report, and an older one is gone.
+    (project.root / "out/toy/toy.qcow2").write_text("changed")
+    told = hubsmith_test(project)
+    assert told.returncode == 8
+    assert "it is not what was built" in told.stderr
+    assert not (project.root / "out/toy/test-report.json").exists()
 
 
 def test_proofs_of_tests_that_are_gone_are_removed(tmp_path: Path) -> None:

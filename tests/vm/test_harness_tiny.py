@@ -17,7 +17,7 @@ import tiny
 
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
 from hubsmith.vm import Hardware, Lasting, Testbed, VirtualMachine, Volume, disks
-from hubsmith.vm.accel import Accelerator, boots
+from hubsmith.vm.accel import Accelerator, boots, detect
 from hubsmith.vm.checks import Allowed, problems
 from hubsmith.vm.qmp import QmpRefused
 
@@ -267,6 +267,18 @@ def test_the_probe_says_why_a_guest_does_not_boot(monkeypatch: pytest.MonkeyPatc
     assert not good and "nonesuch" in why
     monkeypatch.setattr(Accelerator, "arguments", ["-accel", "tcg", "-S"])
     assert boots(Accelerator("kvm", ""), timeout=1) == (False, "a guest did not boot within 1 s")
+
+
+@pytest.mark.parametrize("name", ["tcg", "kvm"])
+def test_the_accelerator_can_be_chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBSMITH_ACCEL", name)
+    assert detect().name == name
+
+
+def test_an_accelerator_that_does_not_exist_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBSMITH_ACCEL", "hvf")
+    with pytest.raises(HubsmithError, match='unknown accelerator "hvf"'):
+        detect()
 
 
 LASTING = """

@@ -203,9 +203,10 @@ class Proving:
         return False
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Watch what the test uses."""
-        self.watch.begin()
+        if item.nodeid in self.inputs:
+            self.watch.begin()
         try:
             return (yield)
         finally:
