@@ -26,8 +26,8 @@ def notes(
         f"# {about.image} {about.version}", "", about.summary + ".", "",
         f"- Made {about.made} of {about.source or 'a tree without a history'}.",
         f"- Manifest `{about.manifest_sha256}`.",
-        f"- Disk (qcow2) `{about.image_sha256}`: {counts.get('passed', 0)} tests passed,"
-        f" {counts.get('deselected', 0)} were not chosen.",
+        f"- Disk (qcow2) `{about.image_sha256}`: {counts.get('passed', 0)} tests and"
+        f" {counts.get('checks', 0)} checks inside machines passed, {counts.get('checks_skipped', 0)} were skipped.",
         f"- A machine needs {about.min_ram_mb} MB of memory and a disk of {about.min_disk_gb} GB.",
     ]  # fmt: skip
     if before is None:
