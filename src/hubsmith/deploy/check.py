@@ -14,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import Any, Literal
 
 from hubsmith.definition import define
+from hubsmith.deploy import check_plugin
 from hubsmith.deploy.qemu import QemuMachine
 from hubsmith.errors import HarnessFailed, HubsmithError
 from hubsmith.run import spawn
@@ -164,7 +165,7 @@ def run_checks(
     receive, send = os.pipe()
     argv: list[str | Path] = [
         # -B: what is compiled beside the checks would be in the modules' folders, which images are made of.
-        sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-p", "hubsmith.deploy.check_plugin",
+        sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-p", check_plugin.__name__,
         f"--outcomes={send}", "--import-mode=importlib", "--continue-on-collection-errors",
         "-c", "/dev/null", "--rootdir", root, *there, *files,
     ]  # fmt: skip
