@@ -5,15 +5,23 @@
 # container image.
 { system, tree, name, tools, artifact, lockOf, toolsLock, archiveOf }:
 let
-  locked = builtins.fromJSON (builtins.readFile (lockOf name).path);
+  lockedOf = name: builtins.fromJSON (builtins.readFile (lockOf name).path);
+  locked = lockedOf name;
   stagesDir = tree + "/src/hubsmith/build/stages";
   stage = stageName: args: tools.stage ({ name = "${name}-${stageName}"; } // args // {
     script = builtins.path { path = stagesDir + "/${args.script}.py"; name = "${args.script}.py"; };
   });
 
-  defined = builtins.fromTOML (builtins.readFile (tree + "/images/${name}.toml"));
-  suite = defined.image.suite or "trixie";
-  containers = defined.image.containers or [ ];
+  # Of an image that extends another one the lock says it: only Python resolves `extends`.
+  defined =
+    let own = builtins.fromTOML (builtins.readFile (tree + "/images/${name}.toml"));
+    in
+    locked.inherited or {
+      suite = own.image.suite or "trixie";
+      containers = own.image.containers or [ ];
+      container = own ? container;
+    };
+  inherit (defined) suite containers;
 
   debs = map
     (deb: { inherit (deb) name version; file = builtins.baseNameOf deb.path; store = artifact { file = builtins.baseNameOf deb.path; inherit (deb) sha256; }; })
@@ -64,12 +72,10 @@ let
   # What joins the packages' layers: a change of anything else leaves them alone.
   joining = package "hubsmith-join" (inner: builtins.elem inner [ "__init__.py" "build" "build/__init__.py" "build/erofs.py" "build/rules.py" "build/tree.py" ]);
   modules = builtins.path { path = tree + "/modules"; name = "hubsmith-modules"; filter = path: _: builtins.baseNameOf path != "__pycache__"; };
-  # What an image is planned from.
-  sourceOf = name: {
-    definition = builtins.path { path = tree + "/images/${name}.toml"; name = "${name}.toml"; };
-    lock = builtins.path { path = (lockOf name).path; name = "${name}.lock.json"; };
-    inherit (lockOf name) refreshed;
-  };
+  # What an image is planned from: it and its container images, and the definitions of those that these extend.
+  planned = [ name ] ++ containers;
+  bases = builtins.concatMap (name: (lockedOf name).inherited.bases or [ ]) planned;
+  each = of: names: builtins.listToAttrs (map (name: { inherit name; value = of name; }) names);
 
   nix = builtins.path { path = tree + "/nix"; name = "hubsmith-nix"; filter = path: _: builtins.match ".*\\.(nix|sh)" path != null; };
   manifest = stage "manifest" {
@@ -77,7 +83,8 @@ let
     inherit sources;
     spec = {
       image = name;
-      images = builtins.listToAttrs (map (name: { inherit name; value = sourceOf name; }) ([ name ] ++ containers));
+      definitions = each (name: builtins.path { path = tree + "/images/${name}.toml"; name = "${name}.toml"; }) (planned ++ bases);
+      locks = each (name: { path = builtins.path { path = (lockOf name).path; name = "${name}.lock.json"; }; inherit (lockOf name) refreshed; }) planned;
       inherit modules nix;
       tools_lock = builtins.path { path = toolsLock; name = "tools.lock.json"; };
     };
@@ -93,6 +100,6 @@ let
   image = stage "image" { script = "image"; inherit sources; spec = { inherit name root initrd manifest; }; };
   container = stage "container" { script = "container"; inherit sources; spec = { inherit name packages envs manifest modules; }; };
 in
-if defined ? container
+if defined.container
 then { inherit packages envs manifest; image = container; }
 else { inherit packages envs base manifest initrd root disk image; }

@@ -10,6 +10,9 @@ from image_parts import ROOT, Output
 
 from hubsmith.build.nix import expression, nix_environment
 from hubsmith.inspect.diff import diff, read
+from hubsmith.lock import committed_path, inputs_of, load, save
+from hubsmith.plan import dumps
+from hubsmith.plan.images import manifest_of
 from hubsmith.run import CommandFailed, run
 
 pytestmark = pytest.mark.image
@@ -121,3 +124,27 @@ def test_a_change_rebuilds_no_more_than_it_must(file: str, text: str, rebuilt: s
     append(clone / file, text)
     after = derivations(clone)
     assert {stage for stage in STAGES if before[stage] != after[stage]} == rebuilt
+
+
+def extending(clone: Path, name: str, base: str) -> None:
+    """An image that extends another one and adds nothing, with a lock of the same packages."""
+    text = f'[image]\nname = "{name}"\nsummary = "An extending image"\nextends = "{base}"\n'
+    (clone / "images" / f"{name}.toml").write_text(text)
+    inputs = inputs_of(clone, name)
+    like = {"image": name, "inputs_sha256": inputs.sha256, "inherited": inputs.inherited}
+    save(load(committed_path(clone, base)).model_copy(update=like), committed_path(clone, name))
+
+
+def test_nix_makes_of_an_extending_image_what_the_plan_says(clone: Path) -> None:
+    """Its containers and its kind are inherited, and the sandbox sees all definitions that it is planned from."""
+    extending(clone, "more", "swarm-worker")
+    extending(clone, "box", "notebook")
+    graph = clone / "nix/default.nix"
+    attributes = ["--attr", "stages.more.manifest", "--attr", "stages.box.manifest"]
+    built = run(["nix-build", graph, *attributes, "--no-out-link"], env=nix_environment(), timeout=600).stdout.split()
+    for name, path in zip(("more", "box"), built, strict=True):
+        assert Path(path).read_text() == dumps(manifest_of(clone, name))
+    assert "notebook" in manifest_of(clone, "more")["containers"]
+    kinds = f"builtins.mapAttrs (_: builtins.attrNames) {{ inherit ((import {graph} {{ }}).stages) more box; }}"
+    told = run(["nix-instantiate", "--eval", "--strict", "--json", "--expr", kinds], env=nix_environment()).stdout
+    assert {name: "disk" in stages for name, stages in json.loads(told).items()} == {"more": True, "box": False}

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import re
+import shutil
+import textwrap
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from local_archive import tree
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-from hubsmith.definition import define, image_names, load_image, load_modules, load_tools
+from hubsmith.definition import Image, define, image_names, load_image, load_modules, load_tools
+from hubsmith.definition.load import load
 from hubsmith.errors import DefinitionError
 from hubsmith.paths import project_root
 
@@ -212,3 +221,174 @@ def test_requirements_of_one_environment_are_merged(root: Path) -> None:
 def test_models_are_frozen(root: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_modules(root)["one"].module.summary = "y"  # type: ignore[misc]
+
+
+# --- an image that extends another one
+
+
+def extending(root: Path, text: str, name: str = "more") -> None:
+    """An image that extends `tiny`, unless its text says otherwise."""
+    (root / "images" / f"{name}.toml").write_text(f'[image]\nname = "{name}"\nsummary = "y"\n{text}')
+
+
+def told(root: Path, name: str = "more") -> str:
+    with pytest.raises(DefinitionError) as caught:
+        define(root, name)
+    return str(caught.value)
+
+
+def test_an_extending_image_takes_over_everything_and_adds_modules(root: Path) -> None:
+    with (root / "images" / "tiny.toml").open("a") as stream:
+        stream.write('min_ram_mb = 4096\n[disk]\nroot_slot_mb = 1024\n[openstack]\nhw_a = "1"\nhw_b = "1"\n')
+    module(root, "two", head='requires = ["three"]')
+    module(root, "three")
+    extending(root, 'extends = "tiny"\nmodules = ["two"]\n[disk]\nmin_gb = 10\n[openstack]\nhw_b = "2"\n')
+    definition = define(root, "more")
+    image = definition.image
+    assert list(definition.modules) == ["one", "three", "two"]
+    assert definition.bases == ("tiny",)
+    assert (image.image.name, image.image.summary, image.image.hostname) == ("more", "y", "tiny")
+    # 10 GiB would not hold the default's two slots of 4 GiB: only the result is judged.
+    assert (image.image.min_ram_mb, image.disk.root_slot_mb, image.disk.min_gb) == (4096, 1024, 10)
+    assert definition.openstack == {"hw_a": "1", "hw_b": "2"}
+    assert define(root, "tiny").bases == ()
+
+
+def test_an_image_may_extend_one_that_extends_another(root: Path) -> None:
+    for name in ("two", "three"):
+        module(root, name)
+    extending(root, 'extends = "tiny"\nmodules = ["two"]\n')
+    extending(root, 'extends = "more"\nwithout = ["one"]\nmodules = ["three"]\nhostname = "most"\n', name="most")
+    definition = define(root, "most")
+    assert list(definition.modules) == ["three", "two"]
+    assert definition.bases == ("more", "tiny")
+    assert definition.image.image.hostname == "most"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('extends = "tini"', "images/more.toml: image.extends: there is no image 'tini'; did you mean 'tiny'?"),
+        ('extends = "more"', "images/more.toml: images extend each other in a circle: more -> more"),
+        ("extends = 1", "images/more.toml: image.extends: input should be a valid string"),
+        ('hostname = "x"', "images/more.toml: image.modules is missing or empty"),
+        ('modules = ["one"]\nwithout = ["two"]', "image.without is for an image with image.extends"),
+        (
+            'extends = "tiny"\nwithout = ["oen"]',
+            "image.without: the modules of 'tiny' do not name 'oen'; did you mean 'one'?",
+        ),
+        ('extends = "tiny"\nwithout = ["one"]', "images/more.toml: image.modules is missing or empty"),
+        (
+            'extends = "tiny"\nmodules = ["needy"]\nwithout = ["one"]',
+            "image.without: 'one' cannot be left out: 'needy' requires it",
+        ),
+        (
+            'extends = "tiny"\nmodules = ["one"]\nwithout = ["one"]',
+            "image.without: 'one' is in image.modules, too",
+        ),
+        # The numbers are those of the file.
+        ('extends = "tiny"\nmodules = ["One"]', "image.modules[0]: 'One' is not a name"),
+        ('extends = "tiny"\nmodules = "one"', "image.modules: input should be a list"),
+        (
+            'extends = "tiny"\n[container]\nuser = "1:1"',
+            "[container] makes this a container image, and 'tiny', which it extends, is a machine image",
+        ),
+        ('extends = "box"\n[disk]\nmin_gb = 20', "[disk] is for machines, and this is a container image"),
+        ('extends = "broken"', "images/broken.toml: unknown key 'image.hostnam'; did you mean 'hostname'?"),
+    ],
+)
+def test_a_mistake_in_an_extending_image_is_told(root: Path, text: str, expected: str) -> None:
+    module(root, "needy", head='requires = ["one"]')
+    container = '[container]\nuser = "1:1"\nworkdir = "/tmp"\ncommand = ["/bin/sh"]\n'
+    extending(root, f'modules = ["one"]\n{container}', name="box")
+    extending(root, 'modules = ["one"]\nhostname = "x"\nhostnam = "x"\n', name="broken")
+    extending(root, text)
+    assert expected in told(root)
+
+
+def test_a_circle_of_images_is_shown(root: Path) -> None:
+    extending(root, 'extends = "b"', name="a")
+    extending(root, 'extends = "c"', name="b")
+    extending(root, 'extends = "b"', name="c")
+    assert "images extend each other in a circle: b -> c -> b" in told(root, "a")
+
+
+def test_a_container_image_is_extended(root: Path) -> None:
+    container = '[container]\nuser = "1:1"\nworkdir = "/tmp"\ncommand = ["/bin/sh"]\nenv = { A = "1", B = "1" }\n'
+    extending(root, f'modules = ["one"]\n{container}', name="box")
+    extending(root, 'extends = "box"\n[container]\nuser = "2:2"\nenv = { B = "2" }\n')
+    container_of = define(root, "more").image.container
+    assert container_of is not None
+    assert (container_of.user, container_of.workdir, container_of.env) == ("2:2", "/tmp", {"A": "1", "B": "2"})
+
+
+@pytest.mark.parametrize("text", ['[packages]\ndebian = ["git"]', "[[ports]]\nnumber = 1", "units = 1"])
+def test_a_table_of_a_module_in_an_image_is_sent_there(root: Path, text: str) -> None:
+    with (root / "images" / "tiny.toml").open("a") as stream:
+        stream.write(f"\n{text}\n")
+    assert "put it in a module (modules/NAME/module.toml) and add that module to image.modules" in error(root)
+
+
+def test_a_table_of_an_image_in_a_module_is_sent_there(root: Path) -> None:
+    module(root, "one", "[disk]\nmin_gb = 1\n")
+    assert "modules/one/module.toml: unknown key 'disk'; put it in an image (images/NAME.toml)" in error(root)
+
+
+# --- the page about images
+
+PAGE = project_root(Path(__file__)) / "docs/contributing/images.md"
+#: The words of the page for TOML's types.
+TYPES = {"string": str, "integer": int, "list of strings": list, "table of strings": dict}
+
+
+def keys_of(model: type[BaseModel], above: str = "") -> dict[str, FieldInfo]:
+    """The dotted keys of a model's tables."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        inner = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
+        table = next((one for one in inner if issubclass(one, BaseModel)), None)
+        found |= keys_of(table, f"{above}{name}.") if table else {f"{above}{name}": field}
+    return found
+
+
+def documented() -> dict[str, tuple[str, str, str]]:
+    """Type, default and example of each key on the page, as they are written there."""
+    rows = re.findall(r"^\| `([\w.]+)` \| ([\w ]+) \| (?:`(.*?)` )?\| `(.*?)` \| ", PAGE.read_text(), re.MULTILINE)
+    return {key: (kind, default, example) for key, kind, default, example in rows}
+
+
+def test_the_page_has_every_key_of_an_image_with_its_default() -> None:
+    known, rows = keys_of(Image), documented()
+    assert rows.keys() == known.keys()
+    for key, (kind, default, example) in rows.items():
+        meant = known[key].get_default(call_default_factory=True)
+        meant = None if meant is PydanticUndefined else meant
+        given = tomllib.loads(f"x = {default}")["x"] if default else None
+        assert given == (list(meant) if isinstance(meant, tuple) else meant), key
+        assert isinstance(tomllib.loads(f"x = {example}")["x"], TYPES[kind]), key
+
+
+@pytest.mark.parametrize("kind", ["machine", "container"])
+def test_the_examples_of_the_page_are_an_image(kind: str, tmp_path: Path) -> None:
+    lines = {key: f"{key} = {example}\n" for key, (_, _, example) in documented().items()}
+    of_machines = ("disk.", "kernel.", "openstack", "image.containers")
+    unwanted = ("container.",) if kind == "machine" else of_machines
+    text = "".join(line for key, line in lines.items() if not key.startswith(unwanted))
+    (tmp_path / "x.toml").write_text(text)
+    image = load(Image, tmp_path / "x.toml", tmp_path)
+    assert (image.container is None) == (kind == "machine")
+
+
+def test_the_files_of_the_page_are_good(tmp_path: Path) -> None:
+    """What somebody types who follows it."""
+    names = {"[module]": "modules/course-tools/module.toml", "[image]": "images/teaching.toml"}
+    texts = [textwrap.dedent(block) for block in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)]
+    for name in ("images", "modules"):
+        shutil.copytree(project_root(Path(__file__)) / name, tmp_path / name, symlinks=True)
+    for text in texts:
+        path = tmp_path / names[text.splitlines()[0]]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    definition, master = define(tmp_path, "teaching"), define(tmp_path, "master")
+    assert set(definition.modules) - set(master.modules) == {"course-tools"}
+    assert definition.python["notebook"] == sorted({*master.python["notebook"], "altair>=5,<6"})

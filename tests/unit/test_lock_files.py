@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from local_archive import TINY_MODULE, tree
+from local_archive import TINY_IMAGE, TINY_MODULE, tree
 
 from hubsmith.cli import main
 from hubsmith.definition import image_names
@@ -15,6 +15,7 @@ from hubsmith.errors import LockError
 from hubsmith.lock import Lock, committed_path, inputs_of, locate, save
 from hubsmith.lock.files import dumps, load, load_matching, refreshed_path
 from hubsmith.lock.inputs import TOOLS
+from hubsmith.lock.models import Inherited
 from hubsmith.paths import project_root
 
 HERE = project_root(Path(__file__))
@@ -55,6 +56,32 @@ def test_each_kind_of_requirement_counts(root: Path, more: str) -> None:
     before = inputs_of(root, "tiny").sha256
     (root / "modules" / "one" / "module.toml").write_text(TINY_MODULE.replace('debian = ["curl"]', more))
     assert inputs_of(root, "tiny").sha256 != before
+
+
+def test_of_an_extending_image_what_nix_has_to_know_counts_and_is_in_the_lock(root: Path) -> None:
+    head = '[image]\nname = "more"\nsummary = "x"\nextends = "tiny"\n'
+    (root / "images" / "more.toml").write_text(head)
+    assert inputs_of(root, "tiny").inherited is None
+    inherited = inputs_of(root, "more").inherited
+    assert inherited == Inherited(bases=["tiny"], suite="trixie", containers=[], container=False)
+    before = inputs_of(root, "more").sha256
+    assert before != inputs_of(root, "tiny").sha256
+    # Packages of the extended image count, and so do its containers; what no solver and no part of Nix sees does not.
+    module, tiny = root / "modules" / "one" / "module.toml", root / "images" / "tiny.toml"
+    module.write_text(TINY_MODULE.replace("curl", "git"))
+    assert inputs_of(root, "more").sha256 != before
+    module.write_text(TINY_MODULE)
+    tiny.write_text(TINY_IMAGE.replace("A tiny image", "Another summary") + "min_ram_mb = 4096\n")
+    assert inputs_of(root, "more").sha256 == before
+    box = head.replace("more", "box").replace('extends = "tiny"', 'modules = ["one"]')
+    container = '[container]\nuser = "1:1"\nworkdir = "/tmp"\ncommand = ["/bin/sh"]\n'
+    (root / "images" / "box.toml").write_text(box + container)
+    tiny.write_text(TINY_IMAGE + 'containers = ["box"]\n')
+    assert inputs_of(root, "more").sha256 != before
+    assert "inherited" not in dumps(lock_of(root))
+    (root / "images" / "more.toml").write_text(head.replace("tiny", "box"))
+    inherited = inputs_of(root, "more").inherited
+    assert inherited is not None and inherited.container
 
 
 def test_a_lock_that_does_not_match_is_refused_with_the_command_that_mends_it(root: Path) -> None:

@@ -282,8 +282,8 @@ def test_the_report_of_an_image(project: Project) -> None:
     (project.root / "out/toy/toy.qcow2").write_text("the disk")
     sha256 = fingerprint(project.root / "out/toy/toy.qcow2")
     project.write_all({"out/toy/SHA256SUMS": f"{sha256}  toy.qcow2\n"})
-    checks = "from hubsmith.testing.proving import checks_of\n    checks_of(request.node, 2, {'c': 'why'})"
-    pair = f"@pytest.mark.slow\ndef test_pair(request):\n    {checks}\n"
+    checks = "{'passed': 2, 'skipped': {'c': 'why'}}"
+    pair = f"@pytest.mark.slow\ndef test_pair(record_property):\n    record_property('checks', {checks})\n"
     project.write_all({"tests/scenarios/test_pair.py": f'import pytest\nFILE = "hosts/pair.toml"\n\n{pair}'})
     nothing = report("--stop-at=0")
     assert (nothing["green"], nothing["missing"]) == (False, {OUTPUT: "not run", PAIR: "not run"})

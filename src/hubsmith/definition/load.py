@@ -11,11 +11,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from hubsmith.definition.extend import base_of, merged
 from hubsmith.definition.models import Image, Module, Tools
 from hubsmith.errors import DefinitionError
 from hubsmith.words import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+#: A table that another kind of file has, and what to do with it.
+_ELSEWHERE: dict[type[BaseModel], tuple[type[BaseModel], str]] = {
+    Image: (Module, "put it in a module (modules/NAME/module.toml) and add that module to image.modules"),
+    Module: (Image, "put it in an image (images/NAME.toml)"),
+}
 
 
 def problems_error(problems: list[str], where: str) -> DefinitionError:
@@ -49,10 +55,18 @@ def load(model: type[ModelT], path: Path, root: Path) -> ModelT:
     :param root: the project's tree; errors name the file relative to it.
     :raises DefinitionError: the file is missing, is not TOML, or does not fit the model.
     """
-    where, data = os.path.relpath(path, root), read(path, root)
+    return validated(model, _tuples(read(path, root)), os.path.relpath(path, root))
+
+
+def validated(model: type[ModelT], data: Any, where: str) -> ModelT:
+    """Data of a file as its model.
+
+    :param data: with tuples for arrays, as strict mode wants them.
+    :param where: the file, for errors.
+    :raises DefinitionError: it does not fit the model.
+    """
     try:
-        # As JSON-like data: strict mode takes TOML's arrays for tuples only then.
-        return model.model_validate(_tuples(data))
+        return model.model_validate(data)
     except ValidationError as error:
         raise problems_error([_problem(model, one) for one in error.errors()], where) from None
 
@@ -69,6 +83,9 @@ def _problem(model: type[BaseModel], error: Any) -> str:
     loc: tuple[str | int, ...] = error["loc"]
     key = _dotted(loc)
     if error["type"] == "extra_forbidden":
+        other, advice = _ELSEWHERE.get(model, (None, ""))
+        if other and loc[-1] in other.model_fields:
+            return f"unknown key {key!r}; {advice}"
         return f"unknown key {key!r}; {nearest(str(loc[-1]), _known_keys(model, loc[:-1]))}"
     if error["type"] == "missing":
         return f"missing key {key!r}"
@@ -118,18 +135,27 @@ def image_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "images").glob("*.toml"))
 
 
-def load_image(root: Path, name: str) -> Image:
-    """The definition of one image.
+def load_image(root: Path, name: str, extending: tuple[str, ...] = ()) -> Image:
+    """The definition of one image, complete: with what it takes over from the image that it extends.
 
+    :param extending: the images on whose way it is, to find circles.
     :raises DefinitionError: there is none of that name, or it is wrong.
     """
+    where = f"images/{name}.toml"
     if name not in image_names(root):
         raise DefinitionError(f"there is no image {name!r}; {nearest(name, image_names(root))}", where="images/")
-    image = load(Image, root / "images" / f"{name}.toml", root)
+    data = _tuples(read(root / where, root))
+    if base := base_of(data):
+        if base in (way := (*extending, name)):
+            circle = " -> ".join((*way[way.index(base) :], base))
+            raise DefinitionError(f"images extend each other in a circle: {circle}", where=where)
+        if base not in image_names(root):
+            hint = nearest(base, image_names(root))
+            raise DefinitionError(f"image.extends: there is no image {base!r}; {hint}", where=where)
+        data = merged(load_image(root, base, way), data, where)
+    image = validated(Image, data, where)
     if image.image.name != name:
-        raise DefinitionError(
-            f"image.name is {image.image.name!r}, the file says {name!r}", where=f"images/{name}.toml"
-        )
+        raise DefinitionError(f"image.name is {image.image.name!r}, the file says {name!r}", where=where)
     return image
 
 

@@ -171,7 +171,12 @@ class ImageHead(Strict):
 
     name: Slug
     summary: Line
-    modules: tuple[Slug, ...] = Field(min_length=1)
+    #: The image whose definition this one takes over.
+    extends: Slug | None = None
+    #: Required, but by an image that extends another one: there they are added.
+    modules: tuple[Slug, ...] = ()
+    #: Modules of the extended image that this one leaves out.
+    without: tuple[Slug, ...] = ()
     suite: Literal["trixie"] = "trixie"
     #: Of a machine that gets no other name from its cloud.
     hostname: Slug | None = None
@@ -229,7 +234,11 @@ class Image(Strict):
     openstack: GlanceProperties = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _of_one_kind(self) -> Image:
+    def _whole(self) -> Image:
+        if not self.image.modules:
+            raise ValueError("image.modules is missing or empty")
+        if self.image.without and self.image.extends is None:
+            raise ValueError("image.without is for an image with image.extends")
         if self.container is None:
             if self.image.hostname is None:
                 raise ValueError("image.hostname is missing")

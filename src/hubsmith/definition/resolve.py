@@ -20,6 +20,8 @@ class Definition:
     root: Path
     image: Image
     modules: Mapping[str, Module]
+    #: The images that it extends, the nearest first.
+    bases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,10 +75,25 @@ def define(root: Path, name: str) -> Definition:
     order = in_order(image.image.modules, known, where=f"images/{name}.toml")
     modules = {one: known[one] for one in order}
     problems = [*_conflicts(modules), *_clashes(root, modules), *_sources(root, modules)]
-    problems += _containers(root, image)
+    problems += [*_containers(root, image), *_not_left_out(image, modules)]
     if problems:
         raise problems_error(problems, f"images/{name}.toml")
-    return Definition(root, image, modules)
+    return Definition(root, image, modules, tuple(_bases(root, image)))
+
+
+def _bases(root: Path, image: Image) -> Iterator[str]:
+    while base := image.image.extends:
+        yield base
+        image = load_image(root, base)
+
+
+def _not_left_out(image: Image, modules: Mapping[str, Module]) -> Iterator[str]:
+    for name in image.image.without:
+        askers = [one for one, module in modules.items() if name in module.module.requires]
+        if name in image.image.modules:
+            yield f"image.without: {name!r} is in image.modules, too"
+        elif askers:
+            yield f"image.without: {name!r} cannot be left out: {', '.join(map(repr, askers))} requires it"
 
 
 def _containers(root: Path, image: Image) -> Iterator[str]:

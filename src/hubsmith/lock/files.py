@@ -89,6 +89,8 @@ def load_matching(path: Path, inputs: Inputs) -> Lock:
         raise LockError(f"this is the lock of {lock.image!r}, not of {inputs.name!r}", where=str(path), mend=mend)
     if lock.inputs_sha256 != inputs.sha256:
         raise LockError(
-            "the lock does not match its definition: the packages asked for changed", where=str(path), mend=mend
+            "the lock does not match its definition: the packages asked for, or an extended image, changed",
+            where=str(path),
+            mend=mend,
         )
     return lock

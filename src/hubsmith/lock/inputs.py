@@ -1,4 +1,7 @@
-"""What a lock is made from: the part of a definition that the solvers see, and nothing else of it."""
+"""What a lock is made from: the part of a definition that the solvers see, and nothing else of it.
+
+Of an image that extends another one it is also what Nix has to know of the result.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 from hubsmith import files
 from hubsmith.definition import define, load_tools
+from hubsmith.lock.models import Inherited
 
 #: The name under which the toolchain is locked, next to the images.
 TOOLS = "tools"
@@ -27,6 +31,8 @@ class Inputs:
     bootable: bool
     python: dict[str, list[str]]
     npm: dict[str, list[str]]
+    #: Of an image that extends another one only.
+    inherited: Inherited | None = None
 
     def json(self) -> dict[str, Any]:
         """As the value whose checksum a lock holds."""
@@ -36,6 +42,7 @@ class Inputs:
             "bootable": self.bootable,
             "python": self.python,
             "npm": self.npm,
+            **({"inherited": self.inherited.model_dump()} if self.inherited else {}),
         }
 
     @property
@@ -61,5 +68,14 @@ def inputs_of(root: Path, name: str) -> Inputs:
         tools = load_tools(root).tools
         return Inputs(TOOLS, tools.suite, tuple(sorted(set(tools.debian))), False, {}, {})
     definition = define(root, name)
-    debian = tuple(sorted({*ALWAYS, *definition.debian}))
-    return Inputs(name, definition.image.image.suite, debian, True, definition.python, definition.npm)
+    image, debian = definition.image, tuple(sorted({*ALWAYS, *definition.debian}))
+    inherited = Inherited(
+        bases=list(definition.bases),
+        suite=image.image.suite,
+        containers=list(image.image.containers),
+        container=image.container is not None,
+    )
+    return Inputs(
+        name, image.image.suite, debian, True, definition.python, definition.npm,
+        inherited if definition.bases else None,
+    )  # fmt: skip

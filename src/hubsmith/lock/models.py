@@ -75,6 +75,22 @@ class Busybox(_Frozen):
     nar_sha256: Sha256
 
 
+class Inherited(_Frozen):
+    """What Nix has to know of an image that extends another one.
+
+    It is in the lock so that only Python resolves `extends`; `nix/image.nix` reads the same of any other image from
+    its definition.
+    """
+
+    #: The images that it extends, the nearest first.
+    bases: list[str]
+    suite: str
+    #: The container images that it brings.
+    containers: list[str]
+    #: Whether it is a container image itself.
+    container: bool
+
+
 class Lock(_Frozen):
     """The lock of an image, or of the toolchain (`image` is then `tools` and `busybox` is set)."""
 
@@ -88,3 +104,4 @@ class Lock(_Frozen):
     python: dict[str, PythonEnv]
     npm: dict[str, NpmTree]
     busybox: Busybox | None = None
+    inherited: Inherited | None = None

@@ -50,6 +50,7 @@ def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
                 python=envs,
                 npm=trees,
                 busybox=_busybox(debian) if inputs.name == TOOLS else None,
+                inherited=inputs.inherited,
             )
     return locks
 

@@ -23,7 +23,6 @@ from typing import Any
 
 import pytest
 
-from hubsmith.errors import HarnessFailed
 from hubsmith.output import Output
 from hubsmith.paths import project_root
 from hubsmith.run import run
@@ -35,7 +34,7 @@ from hubsmith.vm.accel import qemu_version
 
 #: How long proven tests are run again, in seconds.
 SAMPLE_SECONDS = 600
-#: A property of a test that belongs into its proof: the checks that it ran inside a machine.
+#: The property (`record_property`) that a test puts into its proof: the checks that it ran inside a machine.
 CHECKS = "checks"
 
 
@@ -320,14 +319,3 @@ class Proving:
             if names:
                 lines += ["", f"{title}: {len(names)}", *(f"  {name}" for name in sorted(names))]
         return lines
-
-
-def checks_of(item: pytest.Item, passed: int, skipped: dict[str, str]) -> None:
-    """Put down the checks that a test ran inside a machine.
-
-    :param skipped: names of checks that did not run, and why.
-    :raises HarnessFailed: none was run.
-    """
-    if not passed:
-        raise HarnessFailed("no check was run", where=item.nodeid)
-    item.user_properties.append((CHECKS, {"passed": passed, "skipped": skipped}))

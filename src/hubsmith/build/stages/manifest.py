@@ -15,9 +15,10 @@ def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     tree = Path("/build/tree")
     (tree / "images").mkdir(parents=True)
-    for name, image in spec["images"].items():
-        (tree / "images" / f"{name}.toml").symlink_to(image["definition"])
-        (tree / "images" / f"{name}.lock.json").symlink_to(image["lock"])
+    for name, definition in spec["definitions"].items():
+        (tree / "images" / f"{name}.toml").symlink_to(definition)
+    for name, lock in spec["locks"].items():
+        (tree / "images" / f"{name}.lock.json").symlink_to(lock["path"])
     (tree / "modules").symlink_to(spec["modules"])
     (tree / "src").symlink_to(os.environ["PYTHONPATH"])
     shutil.copytree(spec["nix"], tree / "nix")
@@ -26,7 +27,7 @@ def main() -> None:
         subprocess.run(
             [
                 sys.executable, "-m", "hubsmith.plan", "--root", tree,
-                *(f"--refreshed={name}" for name, image in spec["images"].items() if image["refreshed"]), spec["image"],
+                *(f"--refreshed={name}" for name, lock in spec["locks"].items() if lock["refreshed"]), spec["image"],
             ],
             stdout=out, check=True,
         )  # fmt: skip
