@@ -252,6 +252,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
         ("open('modules/toy/module.toml').close()", "", "modules/toy/module.toml"),
         ("open('modules/toy/check.py').close()", "@pytest.mark.reads('modules/*/check.py')", ""),
         ("open('out/toy/toy.qcow2').close()", "", ""),
+        ("with pytest.raises(OSError): subprocess.run(['/nowhere/hub' + 'smith'])", "", "src/hubsmith/cli/__init__.py"),
+        ("with pytest.raises(OSError): subprocess.run(['hubsmith'], env={'PATH': '/nowhere'})", "", ""),
     ],
 )
 def test_what_is_read_must_be_an_input(body: str, marker: str, stray: str, project: Project) -> None:

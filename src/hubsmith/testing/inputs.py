@@ -20,7 +20,7 @@ from hubsmith.errors import HarnessFailed, HubsmithError
 from hubsmith.output import SUMS, Output
 from hubsmith.run import run
 from hubsmith.testing.proofs import FOLDER, Inputs
-from hubsmith.testing.sources import Tree
+from hubsmith.testing.sources import COMMAND, Tree
 
 #: Tests that read nothing that is built and boot nothing: they take seconds, and always run.
 FAST = ("tests/unit", "tests/golden")
@@ -150,8 +150,11 @@ class Watch:
         if event == "open":
             self._note(arguments[0])
         elif event == "subprocess.Popen":
-            for word in arguments[1] if isinstance(arguments[1], list | tuple) else ():
+            words = arguments[1] if isinstance(arguments[1], list | tuple) else ()
+            for word in words:
                 self._note(word)
+            if words and Path(str(words[0])).name == COMMAND:
+                self._note(self._inputs.root / "src/hubsmith/cli/__init__.py")
 
     def _note(self, name: Any) -> None:
         if not isinstance(name, str | Path):

@@ -4,6 +4,7 @@ The files that a test needs follow from what it says, without running it:
 
 - its imports, and theirs;
 - names of our modules in its strings, since some programs are started as ``python -m hubsmith.…``;
+- in a test, the string ``"hubsmith"``: the command;
 - an f-string such as ``f"hubsmith.cli.{verb}"``: those modules of the package that the test names;
 - strings that name a file beside it or, for a test, in the tree (``"hosts/single.toml"``).
 
@@ -25,6 +26,8 @@ from hubsmith import files
 
 _MODULE = re.compile(r"\bhubsmith(?:\.\w+)+")
 _PACKAGE = re.compile(r"\bhubsmith(?:\.\w+)*\.$")
+#: The name of our command.
+COMMAND = "hubsmith"
 #: Folders of the tree that hold nothing of it.
 NOT_OURS = frozenset({".git", ".venv", "out", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"})
 
@@ -173,6 +176,7 @@ class Tree:
                 dynamic |= source.packages
                 if self.is_test(path):
                     words |= source.strings
+                    waiting += self._modules(["hubsmith.cli"] if COMMAND in source.strings else [], path.parent)
                 waiting += self._modules(source.modules, path.parent)
                 waiting += self._named(source)
             # Verbs and the like: which of them are used is known when all sources are.
