@@ -129,10 +129,9 @@ class Tree:
 
     @cached_property
     def _folders(self) -> list[Path]:
-        """Where modules are looked for: the packages, and the tests' folders, which are all on ``sys.path`` in a run of
-        all of them."""
+        """Where modules are looked for, as in a run of all tests: our packages, the tests, the packages of modules."""
         tests = sorted({path.parent for path in (self.root / "tests").rglob("*.py") if self.owns(path)})
-        return [self.root / "src", *tests]
+        return [self.root / "src", *tests, *sorted(self.root.glob("modules/*/files/usr/lib/hubsmith/python"))]
 
     def owns(self, path: Path) -> bool:
         """Whether a path is a part of the project, and not of what is built or installed beside it."""
