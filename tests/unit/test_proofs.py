@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from hubsmith.testing.fingerprint import fingerprint
 from hubsmith.testing.proofs import Inputs, Proofs
-from hubsmith.testing.sources import Source, Tree, fingerprint
+from hubsmith.testing.sources import Source, Tree
 
 #: A project in small: two machines' tests, one of a deployment, one of a build's files, and a fast one.
 FILES = {

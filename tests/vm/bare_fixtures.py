@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hubsmith.testing.frozen import FrozenMachines
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import Snapshot
@@ -17,13 +18,15 @@ from hubsmith.vm.testbed import Testbed
 HARDWARE = Hardware(memory_mb=2048, firmware="bios", disk_size_gb=30)
 
 
-@pytest.fixture(scope="session")
-def bare_snapshot(testbed: Testbed, image: Path) -> Snapshot:
-    """It has started by BIOS and waits for its settings."""
-    machine = Machine(testbed, "bare", image, HARDWARE, instance=Instance(hostname="bare"))
-    machine.start()
+def booted(machine: Machine) -> None:
+    """Wait until it has started."""
     machine.wait_for_boot(600)
-    return machine.snapshot(f"bare-{image.stem}", resume=False)
+
+
+@pytest.fixture(scope="session")
+def bare_snapshot(frozen: FrozenMachines, testbed: Testbed, image: Path) -> Snapshot:
+    """It has started by BIOS and waits for its settings."""
+    return frozen.machine(testbed, "bare", image, HARDWARE, Instance(hostname="bare"), booted)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hub_client import HubClient
 from people import PASSWORD, settings
 
 from hubsmith.deploy.user_data import user_data
+from hubsmith.testing.frozen import FrozenMachines
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import Snapshot
@@ -67,16 +68,22 @@ def start(testbed: Testbed, image: Path, name: str, text: str, hardware: Hardwar
     """Boot a hub and wait for its login page."""
     machine = Machine(testbed, name, image, hardware, instance=Instance(hostname="hub", user_data=user_data(text)))
     machine.start()
-    machine.wait_for_boot(600)
-    machine.wait_for_https("/hub/login", timeout=HUB)
+    at_login_page(machine)
     return machine
 
 
+def at_login_page(machine: Machine) -> None:
+    """Wait until it has started and its hub answers."""
+    machine.wait_for_boot(600)
+    machine.wait_for_https("/hub/login", timeout=HUB)
+
+
 @pytest.fixture(scope="session")
-def hub_snapshot(testbed: Testbed, image: Path) -> Snapshot:
+def hub_snapshot(frozen: FrozenMachines, testbed: Testbed, image: Path) -> Snapshot:
     """A hub with the admin alice and with bob, at its login page."""
-    machine = start(testbed, image, "hub", settings(("alice", "bob"), quota="64M", spawner={"start_timeout": "6m"}))
-    return machine.snapshot(f"hub-{image.stem}", resume=False)
+    text = settings(("alice", "bob"), quota="64M", spawner={"start_timeout": "6m"})
+    instance = Instance(hostname="hub", user_data=user_data(text))
+    return frozen.machine(testbed, "hub", image, HARDWARE, instance, at_login_page)
 
 
 @pytest.fixture(scope="session")

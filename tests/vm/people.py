@@ -15,8 +15,11 @@ WRONG = "battery horse correct"
 
 @cache
 def password_hash() -> str:
-    """Of :data:`PASSWORD`; as cheap as bcrypt can be, since an emulated processor verifies it for each login."""
-    return bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(rounds=4)).decode()
+    """Of :data:`PASSWORD`; as cheap as bcrypt can be, since an emulated processor verifies it for each login.
+
+    Always the same, so that machines with the same settings are the same (:mod:`hubsmith.testing.frozen`).
+    """
+    return bcrypt.hashpw(PASSWORD.encode(), b"$2b$04$abcdefghijklmnopqrstuu").decode()
 
 
 def settings(names: Sequence[str] = ("alice", "bob"), *, quota: str = "", **tables: Mapping[str, Any]) -> str:

@@ -1,14 +1,12 @@
 """Machines for pytest.
 
-Fixtures: ``testbed`` and ``image`` (session), ``make_machine`` and ``thaw`` (per test). A machine is booted once,
-frozen, and thawed for each test::
+Fixtures: ``testbed``, ``image`` and ``frozen`` (session), ``make_machine`` and ``thaw`` (per test). A machine is booted
+once, frozen, and thawed for each test, also of later runs::
 
     @pytest.fixture(scope="session")
-    def booted(testbed, image):
-        machine = Machine(testbed, "plain", image, Hardware(disk_size_gb=20))
-        machine.start()
-        machine.wait_for_boot()
-        return machine.snapshot("plain", resume=False)
+    def booted(frozen, testbed, image):
+        hardware, instance = Hardware(disk_size_gb=20), Instance(hostname="plain")
+        return frozen.machine(testbed, "plain", image, hardware, instance, Machine.wait_for_boot)
 
     @pytest.mark.needs(memory_mb=3072)
     def test_something(thaw, booted):
@@ -33,6 +31,7 @@ import pytest
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
 from hubsmith.output import Output
 from hubsmith.paths import project_root
+from hubsmith.testing.frozen import FrozenMachines
 from hubsmith.vm.accel import require_tools
 from hubsmith.vm.checks import Allowed, problems
 from hubsmith.vm.hardware import Hardware
@@ -71,10 +70,18 @@ def image(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def testbed(request: pytest.FixtureRequest) -> Iterator[Testbed]:
+def frozen() -> Iterator[FrozenMachines]:
+    """Machines that an earlier run has frozen."""
+    with FrozenMachines() as cache:
+        yield cache
+
+
+@pytest.fixture(scope="session")
+def testbed(request: pytest.FixtureRequest, frozen: FrozenMachines) -> Iterator[Testbed]:
     """The folder of all machines of this run."""
     require_tools()
     with Testbed() as made:
+        frozen.share_key(made)
         request.config.stash[_TESTBED] = made
         yield made
         del request.config.stash[_TESTBED]

@@ -14,15 +14,13 @@ Only files of the project count. Versions of other packages, of Python and of QE
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from hubsmith import files
+from hubsmith.testing.fingerprint import docstrings, fingerprint
 
 _MODULE = re.compile(r"\bhubsmith(?:\.\w+)+")
 _PACKAGE = re.compile(r"\bhubsmith(?:\.\w+)*\.$")
@@ -56,7 +54,7 @@ class Source:
         packages: set[str] = set()
         strings: set[str] = set()
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        docstrings = {id(one.value) for one in _docstrings(tree)}
+        ignored = {id(one.value) for one in docstrings(tree)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
@@ -67,46 +65,10 @@ class Source:
             elif isinstance(node, ast.JoinedStr):
                 pieces = [one.value for one in node.values if isinstance(one, ast.Constant)]
                 packages |= {found[0][:-1] for piece in pieces if (found := _PACKAGE.search(str(piece)))}
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in ignored:
                 strings.add(node.value)
                 modules |= set(_MODULE.findall(node.value))
         return cls(path, frozenset(modules), frozenset(packages), frozenset(strings))
-
-
-def _docstrings(tree: ast.AST) -> Iterator[ast.Expr]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                yield first
-
-
-def fingerprint(path: Path) -> str:
-    """A checksum of what a file means: of its bytes, or for Python of its syntax tree.
-
-    Comments, formatting and docstrings do not count, except where a program reads its own (``__doc__``).
-    """
-    if path.suffix != ".py":
-        return files.sha256(path)
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    ignored = set() if "__doc__" in text else {id(one) for one in _docstrings(tree)}
-    return hashlib.sha256(repr(_plain(tree, ignored)).encode()).hexdigest()
-
-
-def _plain(node: Any, ignored: set[int]) -> Any:
-    """A syntax tree as nested lists, the same for every version of Python that has its syntax."""
-    if isinstance(node, ast.AST):
-        # Empty fields are left out: later versions of Python add some.
-        fields = ((name, _plain(value, ignored)) for name, value in ast.iter_fields(node) if name != "kind")
-        return [type(node).__name__, *((name, value) for name, value in fields if value not in (None, []))]
-    if isinstance(node, list):
-        return [_plain(one, ignored) for one in node if id(one) not in ignored]
-    return node if node is None or isinstance(node, str) else repr(node)
 
 
 def _identifiers(words: Iterable[str]) -> set[str]:

@@ -51,6 +51,15 @@ def overlay(backing: Path, target: Path, size_gb: float | None = None) -> None:
     _create(target, ["-b", str(backing.resolve()), "-F", str(info["format"])], size)
 
 
+def rebase(layer: Path, backing: str) -> None:
+    """Let a layer find its image under another name, which leads to the same bytes.
+
+    :param backing: relative to the layer.
+    """
+    kind = str(_info(layer)["backing-filename-format"])
+    run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", backing, "-F", kind, layer], timeout=60)
+
+
 def blank(target: Path, size_gb: float) -> None:
     """Make an empty disk."""
     _create(target, [], [str(round(size_gb * GIB))])
