@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Literal
 
 from hubsmith.definition import define
+from hubsmith.deploy import check_plugin
 from hubsmith.deploy.qemu import QemuMachine
-from hubsmith.errors import HubsmithError
+from hubsmith.errors import HarnessFailed, HubsmithError
 from hubsmith.run import spawn
 from hubsmith.vm import Machine
 from hubsmith.vm.ssh import CONFIG
+from hubsmith.vm.waits import wait_until
 
 COLUMNS = ("Exists", "Up", "Reachable", "Disks", "Load", "Units", "Notes")
 
@@ -21,10 +29,95 @@ DISKS = (
     "for place in /var /home; do mountpoint --quiet $place && df --output=target,pcent $place | tail --lines=1; done "
     "| tr --squeeze-repeats ' ' | paste --serial --delimiters=' '"
 )
+#: Exit codes of pytest with which the checks have run: all passed, some failed, there were none.
+_RAN = (0, 1, 5)
 
 
-def check_machine(one: QemuMachine) -> dict[str, str]:
-    """One row: what is there, and in `Notes` what is wrong (empty when all is well)."""
+@dataclass(frozen=True)
+class Check:
+    """A check of a module and how it ended on one machine.
+
+    :ivar reason: why it was skipped or failed, in one line.
+    :ivar details: the traceback of a failure.
+    """
+
+    module: str
+    name: str
+    outcome: Literal["passed", "failed", "skipped"]
+    reason: str
+    details: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Health:
+    """A machine's failed units, and the items of its own status."""
+
+    failed: tuple[str, ...]
+    items: tuple[dict[str, str], ...]
+
+    @property
+    def starting(self) -> str:
+        """What is still starting, when nothing has failed: then waiting makes sense."""
+        if self.failed or any(item["state"] in ("failed", "refused") for item in self.items):
+            return ""
+        return "; ".join(f"{item['name']}: {item['why']}" for item in self.items if item["state"] == "starting")
+
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong."""
+        return [
+            *(f"{unit} failed" for unit in self.failed),
+            *(f"{item['name']}: {item['why']}" for item in self.items if item["state"] != "ready"),
+        ]
+
+
+def settled(
+    name: str, look: Callable[[], Health], report: Callable[[str, str], None], *, wait: float, interval: float = 2
+) -> Health:
+    """Wait while a machine is starting, such as after an apply; ends at once when something has failed.
+
+    :param look: asks the machine.
+    :param report: gets the machine's name, and what is waited for whenever that changes.
+    :param wait: seconds; what is still starting then is in the notes.
+    """
+    seen: list[Health] = []
+    told = ""
+
+    def done() -> bool:
+        nonlocal told
+        seen.append(look())
+        if (starting := seen[-1].starting) not in ("", told):
+            told = starting
+            report(name, f"waiting for {starting}")
+        return not starting
+
+    class StillStarting(HubsmithError):
+        """The time is over."""
+
+    try:
+        wait_until(f"{name} to be ready", done, timeout=wait, interval=interval, error=StillStarting)
+    except StillStarting:
+        report(name, f"still not ready after {wait:.0f} s")
+    return seen[-1]
+
+
+def health(machine: Machine) -> Health:
+    """Ask a machine for its failed units and its status.
+
+    :raises HubsmithError: it does not answer.
+    """
+    failed = machine.succeed("systemctl --failed --no-legend --plain").splitlines()
+    status = json.loads(machine.execute("hubsmith status --json").stdout)
+    return Health(tuple(line.split()[0] for line in failed), tuple(status["items"]))
+
+
+def check_machine(one: QemuMachine, report: Callable[[str, str], None], *, wait: float) -> dict[str, str]:
+    """One row: what is there, and in `Notes` what is wrong (empty when all is well).
+
+    :param report: gets the machine's name and one line.
+    :param wait: seconds for what is still starting.
+    """
     row = {"Name": one.name, **dict.fromkeys(COLUMNS, "")}
     row |= {"Exists": "yes" if one.has_disk else "no", "Up": "no", "Reachable": "no", "Notes": "it does not run"}
     if not one.known:
@@ -37,13 +130,9 @@ def check_machine(one: QemuMachine) -> dict[str, str]:
             row["Load"] = machine.succeed("cut -d' ' -f1-3 /proc/loadavg").strip()
             row["Reachable"] = "yes"
             row["Disks"] = machine.succeed(DISKS).strip()
-            failed = machine.succeed("systemctl --failed --no-legend --plain").splitlines()
-            units = [line.split()[0] for line in failed]
-            row["Units"] = f"{len(units)} failed" if units else "ok"
-            status = json.loads(machine.execute("hubsmith status --json").stdout)
-            notes = [f"{unit} failed" for unit in units]
-            notes += [f"{item['name']}: {item['why']}" for item in status["items"] if item["state"] != "ready"]
-            row["Notes"] = "; ".join(notes)
+            found = settled(one.name, lambda: health(machine), report, wait=wait)
+            row["Units"] = f"{len(found.failed)} failed" if found.failed else "ok"
+            row["Notes"] = "; ".join(found.notes)
         except HubsmithError as error:
             row["Notes"] = error.what.splitlines()[0]
         except (ValueError, KeyError):
@@ -51,20 +140,60 @@ def check_machine(one: QemuMachine) -> dict[str, str]:
     return row
 
 
-def module_checks(root: Path, image: str, machine: Machine) -> bool:
-    """Run the `check.py` of every module of an image on a running machine by testinfra; prints pytest's report.
+def module_checks(
+    root: Path, image: str, machine: Machine, report: Callable[[Check], None] = lambda check: None
+) -> list[Check]:
+    """Run the `check.py` of every module of an image on a running machine, by testinfra.
 
     :param root: the project's tree.
     :param image: the name of its definition.
-    :returns: whether all passed.
+    :param report: gets each check as it ends.
+    :raises HarnessFailed: pytest could not run them.
     """
-    modules = define(root, image).modules
-    files = [path for name in modules if (path := root / "modules" / name / "check.py").is_file()]
     machine.ssh  # noqa: B018  writes the configuration and opens the connection that all checks share
+    there = ["--sudo", f"--hosts=ssh://{machine.name}", f"--ssh-config={machine.folder / CONFIG}"]
+    return run_checks(root, define(root, image).modules, there, report)
+
+
+def run_checks(
+    root: Path, modules: Iterable[str], there: Sequence[str], report: Callable[[Check], None]
+) -> list[Check]:
+    """The checks of some modules, on the machine that testinfra's arguments name (``--hosts`` is one of them)."""
+    files = [path for name in modules if (path := root / "modules" / name / "check.py").is_file()]
+    if not files:
+        return []
+    receive, send = os.pipe()
     argv: list[str | Path] = [
         # -B: what is compiled beside the checks would be in the modules' folders, which images are made of.
-        sys.executable, "-B", "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider",
-        "--import-mode=importlib", "-c", "/dev/null", "--rootdir", root, "--sudo", f"--hosts=ssh://{machine.name}",
-        f"--ssh-config={machine.folder / CONFIG}", *files,
+        sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-p", check_plugin.__name__,
+        f"--outcomes={send}", "--import-mode=importlib", "--continue-on-collection-errors",
+        "-c", "/dev/null", "--rootdir", root, *there, *files,
     ]  # fmt: skip
-    return spawn(argv, cwd=root, stdout=sys.stderr.fileno(), stderr=subprocess.STDOUT, own_group=False).wait() == 0
+    found: list[Check] = []
+    with TemporaryFile() as output, os.fdopen(receive, encoding="utf-8") as lines:
+        try:
+            # In our process group: a Ctrl-C ends it, too.
+            child = spawn(argv, cwd=root, stdout=output, stderr=subprocess.STDOUT, own_group=False, pass_fds=(send,))
+        finally:
+            os.close(send)
+        for line in lines:
+            found.append(Check(**json.loads(line)))
+            report(found[-1])
+        if (code := child.wait()) not in _RAN:
+            output.seek(0)
+            tail = "\n".join(output.read().decode(errors="replace").splitlines()[-15:])
+            raise HarnessFailed(f"the checks of the modules ended with exit code {code}:\n{tail}")
+    return found
+
+
+def counts(checks: Iterable[Check]) -> dict[str, Counter[str]]:
+    """How many checks of each module ended how, in the order in which they ran."""
+    found: dict[str, Counter[str]] = {}
+    for check in checks:
+        found.setdefault(check.module, Counter())[check.outcome] += 1
+    return found
+
+
+def as_json(check: Check) -> dict[str, Any]:
+    """A check for scripts: without the fields that are empty."""
+    return {key: value for key, value in vars(check).items() if value != ""}
