@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import re
+import shutil
+import textwrap
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from local_archive import tree
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-from hubsmith.definition import define, image_names, load_image, load_modules, load_tools
+from hubsmith.definition import Image, define, image_names, load_image, load_modules, load_tools
+from hubsmith.definition.load import load
 from hubsmith.errors import DefinitionError
 from hubsmith.paths import project_root
 
@@ -323,3 +332,63 @@ def test_a_table_of_a_module_in_an_image_is_sent_there(root: Path, text: str) ->
 def test_a_table_of_an_image_in_a_module_is_sent_there(root: Path) -> None:
     module(root, "one", "[disk]\nmin_gb = 1\n")
     assert "modules/one/module.toml: unknown key 'disk'; put it in an image (images/NAME.toml)" in error(root)
+
+
+# --- the page about images
+
+PAGE = project_root(Path(__file__)) / "docs/contributing/images.md"
+#: The words of the page for TOML's types.
+TYPES = {"string": str, "integer": int, "list of strings": list, "table of strings": dict}
+
+
+def keys_of(model: type[BaseModel], above: str = "") -> dict[str, FieldInfo]:
+    """The dotted keys of a model's tables."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        inner = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
+        table = next((one for one in inner if issubclass(one, BaseModel)), None)
+        found |= keys_of(table, f"{above}{name}.") if table else {f"{above}{name}": field}
+    return found
+
+
+def documented() -> dict[str, tuple[str, str, str]]:
+    """Type, default and example of each key on the page, as they are written there."""
+    rows = re.findall(r"^\| `([\w.]+)` \| ([\w ]+) \| (?:`(.*?)` )?\| `(.*?)` \| ", PAGE.read_text(), re.MULTILINE)
+    return {key: (kind, default, example) for key, kind, default, example in rows}
+
+
+def test_the_page_has_every_key_of_an_image_with_its_default() -> None:
+    known, rows = keys_of(Image), documented()
+    assert rows.keys() == known.keys()
+    for key, (kind, default, example) in rows.items():
+        meant = known[key].get_default(call_default_factory=True)
+        meant = None if meant is PydanticUndefined else meant
+        given = tomllib.loads(f"x = {default}")["x"] if default else None
+        assert given == (list(meant) if isinstance(meant, tuple) else meant), key
+        assert isinstance(tomllib.loads(f"x = {example}")["x"], TYPES[kind]), key
+
+
+@pytest.mark.parametrize("kind", ["machine", "container"])
+def test_the_examples_of_the_page_are_an_image(kind: str, tmp_path: Path) -> None:
+    lines = {key: f"{key} = {example}\n" for key, (_, _, example) in documented().items()}
+    of_machines = ("disk.", "kernel.", "openstack", "image.containers")
+    unwanted = ("container.",) if kind == "machine" else of_machines
+    text = "".join(line for key, line in lines.items() if not key.startswith(unwanted))
+    (tmp_path / "x.toml").write_text(text)
+    image = load(Image, tmp_path / "x.toml", tmp_path)
+    assert (image.container is None) == (kind == "machine")
+
+
+def test_the_files_of_the_page_are_good(tmp_path: Path) -> None:
+    """What somebody types who follows it."""
+    names = {"[module]": "modules/course-tools/module.toml", "[image]": "images/teaching.toml"}
+    texts = [textwrap.dedent(block) for block in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)]
+    for name in ("images", "modules"):
+        shutil.copytree(project_root(Path(__file__)) / name, tmp_path / name, symlinks=True)
+    for text in texts:
+        path = tmp_path / names[text.splitlines()[0]]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    definition, master = define(tmp_path, "teaching"), define(tmp_path, "master")
+    assert set(definition.modules) - set(master.modules) == {"course-tools"}
+    assert definition.python["notebook"] == sorted({*master.python["notebook"], "altair>=5,<6"})
