@@ -294,6 +294,7 @@ def test_an_image_may_extend_one_that_extends_another(root: Path) -> None:
             "[container] makes this a container image, and 'tiny', which it extends, is a machine image",
         ),
         ('extends = "box"\n[disk]\nmin_gb = 20', "[disk] is for machines, and this is a container image"),
+        ('extends = "box"\nhostname = "x"', "image.hostname is for machines, and this is a container image"),
         ('extends = "broken"', "images/broken.toml: unknown key 'image.hostnam'; did you mean 'hostname'?"),
     ],
 )
@@ -371,7 +372,7 @@ def test_the_page_has_every_key_of_an_image_with_its_default() -> None:
 @pytest.mark.parametrize("kind", ["machine", "container"])
 def test_the_examples_of_the_page_are_an_image(kind: str, tmp_path: Path) -> None:
     lines = {key: f"{key} = {example}\n" for key, (_, _, example) in documented().items()}
-    of_machines = ("disk.", "kernel.", "openstack", "image.containers")
+    of_machines = ("disk.", "kernel.", "openstack", "image.containers", "image.hostname", "image.min_ram_mb")
     unwanted = ("container.",) if kind == "machine" else of_machines
     text = "".join(line for key, line in lines.items() if not key.startswith(unwanted))
     (tmp_path / "x.toml").write_text(text)

@@ -243,8 +243,9 @@ class Image(Strict):
             if self.image.hostname is None:
                 raise ValueError("image.hostname is missing")
             return self
-        if self.image.containers:
-            raise ValueError("image.containers is for machines, and this is a container image")
+        for key in ("containers", "hostname", "min_ram_mb"):
+            if key in self.image.model_fields_set:
+                raise ValueError(f"image.{key} is for machines, and this is a container image")
         for table in ("disk", "kernel", "openstack"):
             if table in self.model_fields_set:
                 raise ValueError(f"[{table}] is for machines, and this is a container image")
