@@ -1,18 +1,18 @@
-"""Errors for people: what is wrong, where, and the command that mends it.
+"""Errors with a message for people: what is wrong, where, and how to fix it.
 
-Every error that a user can cause or meet is a :class:`HubsmithError`. The command line prints it without a
-traceback and exits with its ``exit_code``. The codes are documented in ``docs/operators/exit-codes.md``.
+Every error that a user can cause is a :class:`HubsmithError`. The command line prints it without a traceback and exits
+with its ``exit_code``. The codes are documented in ``docs/operators/exit-codes.md``.
 """
 
 from __future__ import annotations
 
 
 class HubsmithError(Exception):
-    """An error that a person can act on.
+    """Error that a user can act on.
 
-    :param what: one sentence that says what is wrong.
-    :param where: the file, key, host or unit that it is about, when there is one.
-    :param mend: the command or the edit that mends it, when there is one.
+    :param what: what is wrong, in one sentence.
+    :param where: file, key, host or unit, if there is one.
+    :param mend: command or edit that fixes the problem, if there is one.
     """
 
     exit_code = 1
@@ -29,7 +29,7 @@ class HubsmithError(Exception):
 
 
 class DefinitionError(HubsmithError):
-    """An image definition, a module, a host file or a settings file is wrong (exit code 3)."""
+    """An image definition, module, host file or settings file is invalid (exit code 3)."""
 
     exit_code = 3
 
@@ -41,7 +41,7 @@ class LockError(HubsmithError):
 
 
 class FetchError(HubsmithError):
-    """An artifact is not in the cache and no archive has it any more (exit code 5)."""
+    """An artifact cannot be fetched (exit code 5)."""
 
     exit_code = 5
 
@@ -53,12 +53,12 @@ class BuildError(HubsmithError):
 
 
 class ImageFailed(HubsmithError):
-    """The appliance did not do what it must: the image is at fault (exit code 7)."""
+    """A machine did not behave as required: the image is faulty (exit code 7)."""
 
     exit_code = 7
 
 
 class HarnessFailed(HubsmithError):
-    """The test harness could not do its work: the image was not judged (exit code 8)."""
+    """The test harness failed, so nothing is known about the image (exit code 8)."""
 
     exit_code = 8

@@ -1,6 +1,6 @@
-"""Files: canonical JSON (one text per value), checksums, and writing as a whole.
+"""Canonical JSON, checksums, and atomic writes.
 
-What the guest writes has its own way (:mod:`hubsmith.guest.files`): with owners, and only what differs.
+The guest has its own functions (:mod:`hubsmith.guest.files`), which set owners and write only what differs.
 """
 
 from __future__ import annotations
@@ -16,34 +16,38 @@ from typing import IO, Any
 
 
 def canonical(value: Any) -> str:
-    """A value as JSON whose checksum is a checksum of what it says: keys sorted, one space of indentation, a newline
-    at the end."""
+    """Return a value as canonical JSON: equal values give equal texts.
+
+    Keys are sorted, the indentation is one space, and there is a newline at the end.
+    """
     return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
 
 
 def canonical_sha256(value: Any) -> str:
-    """The SHA-256 (hex) of a value's canonical JSON."""
+    """Return the SHA-256 (hex) of a value's canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 (hex) of a file's bytes."""
+    """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sums(folder: Path) -> str:
-    """The lines of a `SHA256SUMS` for the files of a folder, as `sha256sum --check` reads them."""
+    """Return the `SHA256SUMS` of a folder's files, in the format of `sha256sum`."""
     return "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()))
 
 
 @contextmanager
 def replacing(path: Path, *, mode: int = 0o644, durable: bool = False) -> Iterator[IO[bytes]]:
-    """A stream for new bytes of a file, which take the place of the old ones as a whole: a reader sees the old bytes or
-    the new ones, never a part. When the block fails, the old ones stay.
+    """Open a stream whose content replaces a file atomically at the end of the block.
 
-    :param mode: of the file; until it is complete nobody but its owner may read it.
-    :param durable: the new bytes are on the disk before they take that place.
+    Readers see the old or the new content, never a part. If the block fails, the old content stays.
+
+    :param path: file to replace. Its folder is created if necessary.
+    :param mode: mode of the file. Until it is complete, only its owner may read it.
+    :param durable: flush the new content to disk before the replacement.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -61,6 +65,6 @@ def replacing(path: Path, *, mode: int = 0o644, durable: bool = False) -> Iterat
 
 
 def write(path: Path, text: str, *, mode: int = 0o644, durable: bool = False) -> None:
-    """Write a text file (UTF-8) as a whole; see :func:`replacing`."""
+    """Write a text file (UTF-8) atomically; see :func:`replacing`."""
     with replacing(path, mode=mode, durable=durable) as stream:
         stream.write(text.encode())

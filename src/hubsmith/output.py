@@ -1,4 +1,4 @@
-"""What a build has put into an image's output folder, for whoever uses it (:mod:`hubsmith.build.release` writes it)."""
+"""Read the output folder of a build (:mod:`hubsmith.build.release` writes it)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUMS = "SHA256SUMS"
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """File names and SHA-256 (hex) by a folder's own list, in the form of `sha256sum`; empty when it has none."""
+    """Read a folder's `SHA256SUMS`: SHA-256 (hex) by file name; empty if the file is missing."""
     sums = folder / SUMS
     lines = [line.split(maxsplit=1) for line in sums.read_text().splitlines()] if sums.is_file() else []
     return {name.removeprefix("*"): checksum for checksum, name in lines}
@@ -21,10 +21,10 @@ def checksums(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Output:
-    """An image that is built, or may be.
+    """Output of a build, which may not exist yet.
 
-    :ivar image: its name.
-    :ivar folder: where a build puts it.
+    :ivar image: name of the image.
+    :ivar folder: output folder.
     """
 
     image: str
@@ -32,22 +32,22 @@ class Output:
 
     @classmethod
     def of(cls, root: Path, image: str) -> Output:
-        """The one of a project's tree."""
+        """Return the output of an image in a project tree."""
         return cls(image, root / "out" / image)
 
     @property
     def file(self) -> Path:
-        """The image itself: a disk, or the archive of a container image.
+        """Path of the image: a disk, or the archive of a container image.
 
-        :raises HubsmithError: it is not built.
+        :raises HubsmithError: the image is not built.
         """
         return self._built()[0]
 
     @property
     def disk(self) -> Path:
-        """The disk of a machine.
+        """Path of the disk.
 
-        :raises HubsmithError: it is not built, or is a container image.
+        :raises HubsmithError: the image is not built, or is a container image.
         """
         if (file := self.file).suffix != ".qcow2":
             raise HubsmithError("a container image has no disk", where=self.image)
@@ -55,15 +55,15 @@ class Output:
 
     @property
     def sha256(self) -> str:
-        """The checksum (hex) of that file.
+        """SHA-256 (hex) of the image.
 
-        :raises HubsmithError: it is not built.
+        :raises HubsmithError: the image is not built.
         """
         return self._built()[1]
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What it was built from; empty when that is not there."""
+        """Manifest of the image; empty if missing."""
         path = self.folder / "manifest.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 

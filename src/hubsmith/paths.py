@@ -1,4 +1,4 @@
-"""Where things are: the project's tree, the cache, the state of deployments, and what a person has set up."""
+"""Standard folders: project tree, cache, state of deployments, and the user's configuration."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hubsmith.errors import HubsmithError
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above ``start`` (the current folder) that holds ``images/`` and ``modules/``.
+    """Find the project tree: the nearest folder with ``images/`` and ``modules/``.
 
-    :raises HubsmithError: there is none.
+    :param start: folder to start from, by default the current one. Its parents are searched, too.
+    :raises HubsmithError: no such folder was found.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
@@ -21,15 +22,15 @@ def project_root(start: Path | None = None) -> Path:
 
 
 def cache_dir() -> Path:
-    """The content-addressed cache of artifacts: ``$HUBSMITH_CACHE`` or ``~/.cache/hubsmith``."""
+    """Return the cache: ``$HUBSMITH_CACHE`` or ``~/.cache/hubsmith``."""
     return Path(os.environ.get("HUBSMITH_CACHE") or Path.home() / ".cache" / "hubsmith")
 
 
 def state_dir() -> Path:
-    """The state of deployments (mode 0700): ``$HUBSMITH_STATE`` or ``~/.local/state/hubsmith``."""
+    """Return the folder of deployments (mode 0700): ``$HUBSMITH_STATE`` or ``~/.local/state/hubsmith``."""
     return Path(os.environ.get("HUBSMITH_STATE") or Path.home() / ".local" / "state" / "hubsmith")
 
 
 def config_dir() -> Path:
-    """Keys and the like of a person: ``$HUBSMITH_CONFIG`` or ``~/.config/hubsmith``."""
+    """Return the folder of the user's keys: ``$HUBSMITH_CONFIG`` or ``~/.config/hubsmith``."""
     return Path(os.environ.get("HUBSMITH_CONFIG") or Path.home() / ".config" / "hubsmith")

@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar on a terminal, a plain line every few seconds in a log."""
+"""Progress of long operations on standard error: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LINE_EVERY = 5.0
 
 
 def human(size: float) -> str:
-    """A number of bytes for people: `81.3 MB`."""
+    """Format a number of bytes, such as `81.3 MB`."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -36,11 +36,12 @@ def human(size: float) -> str:
 
 
 class Bytes:
-    """Progress over a known number of files and bytes; safe to advance from threads.
+    """Progress of a known number of files; a thread-safe context manager.
 
-    :param title: what is being done.
-    :param files: how many files there are in all.
-    :param size: how many bytes in all, when that is known; without it the bar counts files.
+    :param title: name of the operation.
+    :param files: total number of files.
+    :param size: total number of bytes. If it is not known, the bar counts files.
+    :param stream: stream to write to, by default standard error.
     """
 
     def __init__(self, title: str, files: int, size: int | None, stream: TextIO | None = None) -> None:
@@ -72,13 +73,13 @@ class Bytes:
             self._print()
 
     def advance(self, count: int) -> None:
-        """So many bytes more (or fewer, when a transfer starts over) have arrived."""
+        """Add a number of bytes, which is negative if a transfer starts over."""
         with self._mutex:
             self.done_bytes += count
             self._show()
 
     def finish(self) -> None:
-        """One file more is complete."""
+        """Count one more complete file."""
         with self._mutex:
             self.done_files += 1
             self._show()
@@ -104,9 +105,10 @@ class Bytes:
 
 
 class Board:
-    """What several things at work said last: a table that is kept up on a terminal, plain lines in a log.
+    """Last status line of several machines: a live table on a terminal, plain lines in a log.
 
-    :param names: of the things, in order.
+    :param names: names of the rows, in order.
+    :param stream: stream to write to, by default standard error.
     """
 
     def __init__(self, names: Iterable[str], stream: TextIO | None = None) -> None:
@@ -123,7 +125,7 @@ class Board:
         return self
 
     def say(self, name: str, line: str) -> None:
-        """Show a thing's last word; safe to call from threads."""
+        """Show a new status line. Thread-safe."""
         seconds = time.monotonic() - self._began
         with self._mutex:
             self.said[name] = seconds, line

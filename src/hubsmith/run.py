@@ -1,8 +1,8 @@
-"""The one door to subprocesses.
+"""Start subprocesses: the only module that does so on the build machine.
 
-Every program that hubsmith starts on the build machine goes through :func:`run` (wait for the end) or
-:func:`spawn` (a child that lives on): argument lists only, a scrubbed environment, one replayable log line
-per call, and the child's output kept for the error message.
+:func:`run` waits for a program, :func:`spawn` starts one that keeps running. Both take argument lists, never shell
+lines. The environment is reduced to a known set of variables. Each call logs one line that can be pasted into a shell,
+and output is kept for the error message.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from hubsmith.errors import HubsmithError
 
 log = logging.getLogger("hubsmith.run")
 
-#: What a child inherits by name. Everything else must be passed in ``env`` on purpose. The second and third
-#: group carry the machine's own configuration of its package clients and of its network.
+#: Variables that children inherit. Others must be passed in ``env``. The second and third line, and the prefixes, carry
+#: this computer's configuration of its network and its package clients.
 INHERITED = (
     "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TERM", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
@@ -30,16 +30,16 @@ INHERITED_PREFIXES = ("PIP_", "npm_config_", "NPM_CONFIG_")
 
 
 class CommandFailed(HubsmithError):
-    """A program ended with an exit code other than 0; keeps its output."""
+    """A program failed. Keeps its exit code and output."""
 
     def __init__(self, argv: Sequence[str], returncode: int, stdout: str, stderr: str) -> None:
         self.argv, self.returncode, self.stdout, self.stderr = list(argv), returncode, stdout, stderr
         tail = "\n".join((stderr.strip() or stdout.strip()).splitlines()[-15:])
-        super().__init__(f"`{shlex.join(argv)}` ended with exit code {returncode}" + (f":\n{tail}" if tail else ""))
+        super().__init__(f"`{shlex.join(argv)}` failed with exit code {returncode}" + (f":\n{tail}" if tail else ""))
 
 
 def scrubbed(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: the inherited names, a fixed locale, then ``env``."""
+    """Return the environment of a child: inherited variables, a fixed locale, and ``env``."""
     kept = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith(INHERITED_PREFIXES)}
     return {**kept, "LC_ALL": "C.UTF-8", **(env or {})}
 
@@ -54,20 +54,21 @@ def run(
     check: bool = True,
     secret: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end and return what it printed.
+    """Run a program, wait for it, and return its output.
 
-    :param argv: the program and its arguments; never a shell line.
-    :param env: variables on top of the scrubbed environment.
-    :param stdin: text for its standard input; without it, standard input is empty.
-    :param timeout: seconds until it is killed.
-    :param check: raise on an exit code other than 0.
-    :param secret: keep the arguments out of the log.
-    :raises CommandFailed: it ended with another exit code than 0 and ``check`` is set.
-    :raises HubsmithError: the program is not installed, or it took longer than ``timeout``.
+    :param argv: program and arguments.
+    :param env: variables in addition to :func:`scrubbed`.
+    :param cwd: working directory.
+    :param stdin: text for standard input, which is empty by default.
+    :param timeout: seconds until the program is killed.
+    :param check: raise an error if the exit code is not 0.
+    :param secret: keep the arguments out of the log and of errors.
+    :raises CommandFailed: the exit code is not 0 and ``check`` is set.
+    :raises HubsmithError: the program is not installed, or the timeout expired.
     """
     args = [str(a) for a in argv]
     log.debug("%s", f"{args[0]} …" if secret else shlex.join(args))
-    # `input` and `stdin` exclude each other in subprocess.run: an absent text is an empty one.
+    # Without `input`, the child would inherit our standard input.
     try:
         done = subprocess.run(
             args, env=scrubbed(env), cwd=cwd, input=stdin or "", text=True, capture_output=True, timeout=timeout
@@ -75,7 +76,7 @@ def run(
     except FileNotFoundError as error:
         raise HubsmithError(f"the program {args[0]!r} is not installed", mend="scripts/setup") from error
     except subprocess.TimeoutExpired as error:
-        raise HubsmithError(f"`{args[0]}` did not end within {timeout:.0f} s") from error
+        raise HubsmithError(f"`{args[0]}` did not finish within {timeout:.0f} s") from error
     if check and done.returncode != 0:
         raise CommandFailed([args[0], "…"] if secret else args, done.returncode, done.stdout, done.stderr)
     return done
@@ -92,10 +93,14 @@ def spawn(
     own_group: bool = True,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a program that lives on; the caller must end it.
+    """Start a program without waiting for it. The caller must stop it.
 
-    :param own_group: put it in a process group of its own, so that a Ctrl-C reaches only hubsmith, which then
-        ends its children in order.
+    :param argv: program and arguments.
+    :param env: variables in addition to :func:`scrubbed`.
+    :param cwd: working directory.
+    :param own_group: start a new process group, so that Ctrl-C reaches only hubsmith, which then stops its children in
+        order.
+    :param pass_fds: file descriptors to inherit.
     :raises HubsmithError: the program is not installed.
     """
     args = [str(a) for a in argv]

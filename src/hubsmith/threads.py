@@ -1,4 +1,4 @@
-"""Waiting for threads in a way that sees a Ctrl-C."""
+"""Wait for threads without blocking Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
-#: Seconds that a Ctrl-C may wait. The kernel may give it to any thread of the process; the main thread, whose work it
-#: is, learns of it only when it wakes up, and Python's waits without an end do not.
+#: Longest reaction time to Ctrl-C, in seconds. The kernel may deliver SIGINT to any thread. Only the main thread
+#: handles it, and it does not wake up from a wait without a timeout.
 AWAKE_EVERY = 0.5
 
 
 def completed(futures: Collection[Future[T]]) -> Iterator[Future[T]]:
-    """Futures as they are done; those that have not begun when this ends early never do.
+    """Yield futures as they complete; cancel pending ones on early exit.
 
-    :raises BaseException: what the first that failed raised.
+    :raises BaseException: exception of the first future that failed.
     """
     pending = set(futures)
     try:
@@ -30,9 +30,9 @@ def completed(futures: Collection[Future[T]]) -> Iterator[Future[T]]:
 
 
 def results(futures: Collection[Future[T]]) -> list[T]:
-    """The results of futures in their order, when all are done.
+    """Wait for all futures and return their results in order.
 
-    :raises BaseException: what the first that failed raised.
+    :raises BaseException: exception of the first future that failed.
     """
     for _ in completed(futures):
         pass

@@ -139,7 +139,7 @@ def test_ctrl_c(cloud: Cloud, release: Release, line: Line) -> None:
 def test_bytes_that_change_on_the_way(cloud: Cloud, release: Release, line: Line) -> None:
     line.order(flip=3 * MIB)
     _, told = cloud.publish(release.folder, code=9)
-    assert "the cloud has other bytes than were sent" in told
+    assert "the cloud stored other bytes than were sent" in told
     assert cloud.images() == []
     line.order()
     cloud.publish(release.folder)
@@ -177,7 +177,7 @@ def test_another_image_under_the_same_version(cloud: Cloud, release: Release) ->
     first.folder.rename(first.folder.with_name("away"))
     second = another(cloud, SECOND, "1")
     _, err = cloud.publish(second.folder, code=9)
-    assert "another image was published as tiny 1" in err
+    assert "another image is already published as tiny 1" in err
 
 
 def test_retired_and_deleted_and_published_again(cloud: Cloud, release: Release) -> None:

@@ -64,7 +64,7 @@ def test_mirrors_come_from_the_configuration_of_apt(
 def test_a_machine_without_a_mirror_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     apt(tmp_path, monkeypatch, f'Dir::Etc "{tmp_path}/empty";\nDir::State "{tmp_path}/empty";\n')
-    with pytest.raises(LockError, match=r"knows no mirror of the archive 'debian'") as caught:
+    with pytest.raises(LockError, match=r"has no mirror of the archive 'debian'") as caught:
         machine.debian_mirrors()
     assert "set HUBSMITH_DEBIAN_MIRROR" in str(caught.value.mend)
 
@@ -96,7 +96,7 @@ def test_the_index_of_pip_is_what_pip_says(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("HUBSMITH_PYPI_INDEX", raising=False)
     monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://more.example/simple")
-    machine._pip_told.cache_clear()
+    machine._pip_options.cache_clear()
     config = machine.pip_config()
     assert (config.index_url, config.extra_index_urls) == (
         "https://index.example/simple",
@@ -105,15 +105,15 @@ def test_the_index_of_pip_is_what_pip_says(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HUBSMITH_PYPI_INDEX", "https://own.example/simple")
     config = machine.pip_config()
     assert (config.index_url, config.extra_index_urls) == ("https://own.example/simple", ())
-    machine._pip_told.cache_clear()
+    machine._pip_options.cache_clear()
 
 
 def test_the_registry_of_npm_is_what_npm_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HUBSMITH_NPM_REGISTRY", raising=False)
     monkeypatch.setenv("npm_config_registry", "https://registry.example/npm")
-    machine._npm_told.cache_clear()
+    machine._npm_options.cache_clear()
     assert machine.npm_config().registry == "https://registry.example/npm/"
-    machine._npm_told.cache_clear()
+    machine._npm_options.cache_clear()
 
 
 def test_an_index_that_is_busy_for_a_moment_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

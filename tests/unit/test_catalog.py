@@ -82,7 +82,7 @@ def test_another_image_under_the_same_version(catalog: LocalCatalog, release: Re
     publish(catalog, release)
     release.folder.rename(release.folder.with_name("away"))
     build(root, SECOND, b"two")
-    with pytest.raises(CatalogError, match="another image was published as tiny 1"):
+    with pytest.raises(CatalogError, match="another image is already published as tiny 1"):
         publish(catalog, released(root, key, version="1"))
 
 
@@ -90,7 +90,7 @@ def test_another_image_under_the_same_version(catalog: LocalCatalog, release: Re
 def test_what_is_not_proven_is_refused(catalog: LocalCatalog, release: Release, report: dict[str, Any]) -> None:
     file = release.folder / "test-report.json"
     file.write_text(json.dumps({**release.report, **report}))
-    with pytest.raises(HubsmithError, match="not to be published") as caught:
+    with pytest.raises(HubsmithError, match="cannot publish") as caught:
         publish(catalog, release)
     assert caught.value.mend == "hubsmith test tiny"
     assert catalog.entries() == []
@@ -109,7 +109,7 @@ def test_the_newest_stay_and_what_is_in_use_stays(catalog: LocalCatalog, root: P
     assert {one.version: one.state for one in catalog.entries()} == {
         "1": "hidden", "3": "hidden", "4": "hidden", "5": "active", "6": "active",
     }  # fmt: skip
-    assert "tiny 1: stays, in use by deployment class" in told
+    assert "tiny 1: not deleted, in use by deployment class" in told
     assert chosen(catalog.entries(), "tiny").version == "6"
     with pytest.raises(CatalogError, match="in use by deployment class"):
         steps.retire(catalog, chosen(catalog.entries(), "tiny@1"), delete=True)

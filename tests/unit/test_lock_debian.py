@@ -113,5 +113,5 @@ def test_a_release_file_that_was_changed_after_it_was_signed_is_refused(server: 
 
 def test_a_keyring_that_is_not_there_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUBSMITH_DEBIAN_KEYRING", "/nonexistent.gpg")
-    with pytest.raises(LockError, match=r"/nonexistent.gpg: the keys"):
+    with pytest.raises(LockError, match=r"/nonexistent.gpg: the keyring"):
         solve("curl")

@@ -67,7 +67,7 @@ def test_a_package_that_insists_on_another_nodejs_is_warned_of(
     put(registry, "tool", "2.0.0", engines={"node": ">=90"})
     with caplog.at_level(logging.WARNING, "hubsmith.lock"):
         solve("proxy")
-    assert "images/tiny.toml: warning: npm's tool@2.0.0 asks for node: '>=90'" in caplog.text
+    assert "images/tiny.toml: warning: the npm package tool@2.0.0 requires node: '>=90'" in caplog.text
 
 
 def test_a_package_for_another_system_is_left_out(registry: Server) -> None:
@@ -79,7 +79,7 @@ def test_a_package_for_another_system_is_left_out(registry: Server) -> None:
 
 def test_a_package_with_an_install_script_is_refused(registry: Server) -> None:
     put(registry, "native", "1.0.0", scripts={"install": "make"}, hasInstallScript=True)
-    with pytest.raises(LockError, match=r"native 1\.0\.0 wants to run a script"):
+    with pytest.raises(LockError, match=r"native 1\.0\.0 has an install script"):
         solve("native")
 
 

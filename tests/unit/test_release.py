@@ -107,20 +107,20 @@ def test_made_again_it_is_the_same_one(root: Path, key: Path) -> None:
 def test_another_image_does_not_take_a_version(root: Path, key: Path) -> None:
     released(root, key, version="1")
     build(root, SECOND, b"two")
-    with pytest.raises(HubsmithError, match="a release of another image under this version"):
+    with pytest.raises(HubsmithError, match="another image was released with this version"):
         released(root, key, version="1")
 
 
 @pytest.mark.parametrize("version", ["", "../up", "a b", "-1", "x" * 65])
 def test_a_version_is_a_part_of_names(root: Path, key: Path, version: str) -> None:
-    with pytest.raises(HubsmithError, match="cannot be a version"):
+    with pytest.raises(HubsmithError, match="invalid version"):
         released(root, key, version=version)
 
 
 @pytest.mark.parametrize(
     ("report", "why"),
     [
-        ({"green": False}, "the report is not green"), ({"sha256": SHA}, "the report is of other bytes"),
+        ({"green": False}, "the report is not green"), ({"sha256": SHA}, "the report is about other bytes"),
         ({"green": "yes"}, "the report is not green"),
     ],
 )  # fmt: skip
@@ -136,7 +136,7 @@ def test_what_is_not_proven_is_not_released(root: Path, key: Path, report: dict[
 def test_no_report_is_no_proof(root: Path, key: Path, damage: bytes | None) -> None:
     report = root / "out/tiny/test-report.json"
     report.unlink() if damage is None else report.write_bytes(damage)
-    with pytest.raises(HubsmithError, match="there is no report of its tests"):
+    with pytest.raises(HubsmithError, match="there is no test report"):
         released(root, key)
 
 
@@ -146,19 +146,19 @@ def test_what_the_tree_does_not_describe_is_not_released(root: Path, key: Path) 
     lock.write_text(
         lock.read_text().replace(json.loads(lock.read_text())["inputs_sha256"], inputs_of(root, "tiny").sha256)
     )
-    with pytest.raises(HubsmithError, match="from another tree"):
+    with pytest.raises(HubsmithError, match="not built from this tree"):
         released(root, key)
 
 
 def test_bytes_that_changed_after_the_build_are_not_released(root: Path, key: Path) -> None:
     with (root / "out/tiny/tiny.qcow2").open("ab") as disk:
         disk.write(b"\0")
-    with pytest.raises(HubsmithError, match="not what was built"):
+    with pytest.raises(HubsmithError, match="changed after the build"):
         released(root, key)
 
 
 def test_without_a_key_nothing_is_left_half_made(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(HubsmithError, match="no key to sign with") as caught:
+    with pytest.raises(HubsmithError, match="the signing key is missing") as caught:
         released(root, tmp_path / "none")
     assert "ssh-keygen -t ed25519" in str(caught.value.mend)
     assert list(place_of(root).iterdir()) == []

@@ -14,7 +14,7 @@ from hubsmith.words import closest, nearest
         ("readme", ["README", "nginx"], "did you mean 'README'?"),
         ("slurm", ["nginx", "base"], "known: base, nginx"),
         ("slurm", [], "there are none"),
-        ("slurm", [f"x{number}" for number in range(1000)], "nothing near it is among the 1000 known ones"),
+        ("slurm", [f"x{number}" for number in range(1000)], "none of the 1000 known names is similar"),
     ],
 )
 def test_the_nearest_name_or_all_of_a_few(word: str, known: list[str], answer: str) -> None:

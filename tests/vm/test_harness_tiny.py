@@ -196,7 +196,7 @@ def test_a_machine_that_qemu_refuses(make: Make) -> None:
 
 
 def test_more_memory_than_the_host_has(make: Make) -> None:
-    with pytest.raises(HarnessFailed, match="wants 100000000 MiB"):
+    with pytest.raises(HarnessFailed, match="needs 100000000 MiB"):
         make("huge", Hardware(memory_mb=100_000_000)).start()
 
 

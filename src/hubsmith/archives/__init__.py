@@ -1,4 +1,4 @@
-"""The archives of packages: where they are on this machine, and how their artifacts come into the cache."""
+"""Package archives: their configuration on this computer, and downloads into the cache."""
 
-#: Parallel transfers when nothing else is asked for.
+#: Default number of parallel transfers.
 JOBS = 8

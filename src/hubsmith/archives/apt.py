@@ -1,4 +1,4 @@
-"""A private root for apt: the machine's own mirrors, proxies and credentials, and nothing of its installed state."""
+"""A private root for apt, with this computer's mirrors, proxies and credentials but without its installed packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Stanza:
-    """One package of one index."""
+    """Entry of one package in a package index."""
 
     archive: str
     name: str
@@ -33,12 +33,16 @@ class Stanza:
     text: str
 
     def parsed(self) -> Deb822:
-        """Its fields."""
+        """Return the fields of the entry."""
         return Deb822(self.text)
 
 
 class AptRoot:
-    """apt with a state of its own in a folder; nothing is installed there as far as it knows."""
+    """apt with private state in a folder, in which no package is installed.
+
+    :param folder: empty folder for the state.
+    :param suite: Debian suite.
+    """
 
     def __init__(self, folder: Path, suite: str) -> None:
         self.folder, self.suite = folder, suite
@@ -80,7 +84,7 @@ Acquire::GzipIndexes "0";
 
     def _sources(self, keyring: Path) -> str:
         def line(archive: str, suite: str) -> str:
-            # A local file is printed by --print-uris only when it must be copied.
+            # apt's --print-uris omits packages of file: archives, since it need not copy them.
             address = re.sub(r"^file:", "copy:", self.mirrors[archive])
             return f"deb [arch={ARCHITECTURE} signed-by={keyring}] {address} {suite} main\n"
 
@@ -91,9 +95,9 @@ Acquire::GzipIndexes "0";
         )
 
     def update(self) -> None:
-        """Fetch the indices and verify their signatures.
+        """Fetch the package indices and verify their signatures.
 
-        :raises LockError: an archive cannot be reached, or its signature is not good.
+        :raises LockError: an archive cannot be reached, or its signature is invalid.
         """
         try:
             done = run(["apt-get", "update", "--error-on=any"], env=self.env)
@@ -117,7 +121,7 @@ Acquire::GzipIndexes "0";
             yield archives[label], Path(name)
 
     def date(self) -> int:
-        """The newest date (seconds since 1970) among the signed Release files.
+        """Return the newest date (seconds since 1970) among the signed Release files.
 
         :raises LockError: a Release file has no date.
         """
@@ -130,7 +134,7 @@ Acquire::GzipIndexes "0";
         return max(dates)
 
     def stanzas(self) -> Iterator[Stanza]:
-        """Every package of every index."""
+        """Yield the entries of all package indices."""
         for archive, path in self._targets("Packages"):
             if path.exists():
                 for text in path.read_text(encoding="utf-8").split("\n\n"):
@@ -141,7 +145,7 @@ Acquire::GzipIndexes "0";
 
 @contextmanager
 def apt_root(suite: str) -> Iterator[AptRoot]:
-    """A private apt with fresh, verified indices; gone at the end.
+    """Create a temporary private apt with fresh, verified indices.
 
     :raises LockError: see :func:`hubsmith.archives.machine.debian_mirrors` and :meth:`AptRoot.update`.
     """

@@ -1,4 +1,4 @@
-"""Artifacts: the single files that archives hold for us."""
+"""Artifacts: single files in package archives."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Kind = Literal["debian", "debian-security", "pypi", "npm"]
 class Artifact:
     """One locked file.
 
-    :ivar kind: the archive that it comes from.
-    :ivar path: relative to the archive; a wheel's is its file name, since an index may keep it anywhere.
-    :ivar size: bytes.
+    :ivar kind: archive that contains the file.
+    :ivar path: path relative to the archive. For a wheel it is the file name, since an index may store it anywhere.
+    :ivar size: size in bytes.
     """
 
     kind: Kind
@@ -33,23 +33,27 @@ class Artifact:
 
     @property
     def store_name(self) -> str:
-        """The name of its path in the Nix store, in the characters that the store allows: the file's own; a tarball of
-        npm, whose file is named without its scope, is named after the package."""
+        """Name in the Nix store.
+
+        It is the file name, with characters that the store does not allow replaced. An npm tarball is named after its
+        package, because its file name lacks the scope.
+        """
         if self.kind == "npm":
             return store_name(f"{self.name.replace('@', '').replace('/', '-')}-{self.version}.tgz")
         return store_name(self.path.rsplit("/", 1)[-1])
 
 
 def store_name(name: str) -> str:
-    """A file name as a store path's name; `nix/default.nix` makes the same one."""
+    """Convert a file name to a valid name in the Nix store. `nix/default.nix` does the same."""
     clean = re.sub(r"[^0-9a-zA-Z+._?=-]", "_", name)
     return f"_{clean}" if clean.startswith(".") else clean
 
 
 class ArtifactsGone(FetchError):
-    """The archives no longer hold some artifacts of a lock.
+    """Some artifacts of a lock are gone from the archives.
 
-    :param details: a line for each; the artifact's name without them.
+    :param gone: the missing artifacts.
+    :param details: a line for each artifact; by default its name.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The content-addressed cache of artifacts: `<cache>/artifacts/sha256/<hex>`."""
+"""Content-addressed cache of artifacts: `<cache>/artifacts/sha256/<hex>`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hubsmith.paths import cache_dir
 
 
 class Cache:
-    """Complete files under their checksum; unfinished ones apart, each guarded by a lock on itself.
+    """Cache of complete files by SHA-256. Partial files are kept apart, each protected by a lock on the file.
 
-    :param folder: of the cache; hubsmith's own without it.
+    :param folder: folder of the cache; by default hubsmith's.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -25,11 +25,11 @@ class Cache:
         self.partial.mkdir(exist_ok=True)
 
     def path(self, sha256: str) -> Path:
-        """Where a complete file is, or will be."""
+        """Return the path of a complete file, whether or not it exists."""
         return self.complete / sha256
 
     def has(self, sha256: str, size: int | None = None) -> bool:
-        """Whether the file is there, whole. (Its bytes were verified when it came.)"""
+        """Whether the complete file exists. Its checksum was verified when it was stored."""
         try:
             found = self.path(sha256).stat().st_size
         except FileNotFoundError:
@@ -38,9 +38,9 @@ class Cache:
 
     @contextmanager
     def part(self, checksum: str) -> Iterator[io.BufferedRandom | None]:
-        """The unfinished file, locked against other fetchers, opened for reading and appending.
+        """Open a partial file for reading and appending, locked against other processes.
 
-        :returns: nothing when another fetcher completed it while this one waited.
+        :returns: the stream, or None if another process completed the file in the meantime.
         """
         while True:
             with (self.partial / f"{checksum}.part").open("a+b") as stream:
@@ -49,15 +49,16 @@ class Cache:
                     Path(stream.name).unlink(missing_ok=True)
                     yield None
                     return
-                # Another fetcher may have moved away the file that we waited for: then ours is nobody's.
+                # Another process may have moved or deleted the file while we waited for its lock. Then try again.
                 if _same(stream, Path(stream.name)):
                     yield stream
                     return
 
     def complete_part(self, checksum: str, sha256: str) -> Path:
-        """Move a verified unfinished file to its place at once.
+        """Move a verified partial file to its final path, atomically.
 
-        :param checksum: under which it was unfinished (an npm tarball's SHA-512 is known before its SHA-256).
+        :param checksum: name of the partial file. For npm tarballs it is the SHA-512, which is known first.
+        :param sha256: SHA-256 of the file.
         """
         place = self.path(sha256)
         part = self.partial / f"{checksum}.part"
@@ -66,7 +67,7 @@ class Cache:
         return place
 
     def drop(self, sha256: str) -> None:
-        """Forget a file whose bytes turned out to be damaged."""
+        """Delete a damaged file."""
         self.path(sha256).unlink(missing_ok=True)
 
 

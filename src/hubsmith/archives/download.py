@@ -1,4 +1,4 @@
-"""Download one file: resumed where it stopped, verified, retried only where a retry can help."""
+"""Download single files: resume, verify, and retry after temporary errors."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from hubsmith.errors import FetchError
 log = logging.getLogger("hubsmith.archives")
 
 CHUNK = 1 << 18
-#: The name of an algorithm of hashlib, and a checksum in hex.
+#: Name of a hashlib algorithm, and the checksum in hex.
 Checksum = tuple[str, str]
-#: Seconds to connect, and seconds without a byte.
+#: Timeouts in seconds: for connecting, and without receiving a byte.
 TIMEOUT = (15, 60)
 ATTEMPTS = 5
-#: Seconds before the second attempt; doubled before each further one.
+#: Seconds before the second attempt, doubled for each further attempt.
 BACK_OFF = 0.5
 
 
 class Gone(Exception):
-    """The server says that it has no such file (404, 410)."""
+    """The server does not have the file (404, 410)."""
 
 
 class _Passing(Exception):
-    """A fault of the network or of the server that may pass."""
+    """Temporary error of the network or of the server."""
 
 
 class _Damaged(Exception):
-    """The bytes are not those of the lock."""
+    """The file does not match the lock."""
 
 
 class Interrupted(Exception):
-    """The fetch was told to stop."""
+    """The download was cancelled."""
 
 
 @dataclass
 class Downloader:
-    """Brings files from servers into the cache.
+    """Downloads files into the cache.
 
-    :ivar on_bytes: called with the number of bytes that arrived (negative when a transfer starts over).
-    :ivar stop: set when every transfer is to end; see :meth:`cancel`.
+    :ivar on_bytes: called with the number of received bytes, which is negative if a transfer starts over.
+    :ivar stop: set to stop all transfers; see :meth:`cancel`.
     """
 
     cache: Cache
@@ -59,10 +59,10 @@ class Downloader:
     _answers: set[HTTPResponse] = field(default_factory=set)
 
     def cancel(self) -> None:
-        """End every transfer now, also one that waits for a server that says nothing."""
+        """Stop all transfers at once, including those that wait for a server."""
         self.stop.set()
         for answer in list(self._answers):
-            # A transfer that ended meanwhile has no socket left.
+            # A transfer that has just ended has no socket.
             with contextlib.suppress(RuntimeError, ValueError, OSError):
                 answer.shutdown()
 
@@ -76,14 +76,16 @@ class Downloader:
         size: int | None = None,
         what: str,
     ) -> str:
-        """One file, by its address, into the cache.
+        """Download a file into the cache.
 
-        :param sha256: its checksum (hex); when only ``sha512`` is known, that is verified instead.
-        :param size: bytes, when known.
-        :param what: the artifact, for errors.
-        :returns: its SHA-256, under which the cache has it.
-        :raises Gone: the server has no such file.
-        :raises FetchError: the server cannot be reached, refuses, or sends other bytes than the checksum names.
+        :param session: HTTP session.
+        :param address: URL of the file.
+        :param sha256: expected SHA-256 (hex). If it is not known, ``sha512`` is verified instead.
+        :param size: expected size in bytes, if known.
+        :param what: name of the artifact, for error messages.
+        :returns: SHA-256 of the file.
+        :raises Gone: the server does not have the file.
+        :raises FetchError: the server cannot be reached, refuses the request, or sends other bytes.
         """
         checksum = ("sha256", sha256) if sha256 else ("sha512", sha512)
         with self.cache.part(checksum[1]) as part:
@@ -115,7 +117,7 @@ class Downloader:
                 return
             except _Damaged as error:
                 self._empty(part)
-                # A part that an earlier run left may be at fault: the server gets one chance from the first byte.
+                # The partial file of an earlier run may be the cause: start over once.
                 if resumed and not started_over:
                     started_over = True
                     continue
@@ -196,7 +198,7 @@ class Downloader:
 
 
 def _plain(error: requests.RequestException) -> str:
-    """The cause without the nested representation of it that requests prints."""
+    """Return the innermost cause, without the nested representation that requests prints."""
     inner: BaseException = error
     while inner.args and isinstance(inner.args[0], BaseException):
         inner = inner.args[0]

@@ -1,6 +1,6 @@
-"""What this machine's own package clients are configured with: mirrors, registries, proxies, certificates.
+"""Configuration of this computer's package clients: mirrors, registries, proxies and certificates.
 
-No archive is named here: apt, pip and npm are asked.
+hubsmith names no archive itself. It asks apt, pip and npm.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from hubsmith.errors import LockError
 from hubsmith.run import run
 
-#: The archives' labels in their signed Release files, and the variables that override where they are.
+#: Labels of the archives in their signed Release files, and variables that override their addresses.
 LABELS = {"debian": "Debian", "debian-security": "Debian-Security"}
 OVERRIDES = {"debian": "HUBSMITH_DEBIAN_MIRROR", "debian-security": "HUBSMITH_DEBIAN_SECURITY_MIRROR"}
 
 
 def debian_mirrors() -> dict[str, str]:
-    """The base address of each archive, from the environment or the machine's own apt configuration.
+    """Return the base address of each Debian archive, from the environment or from apt's configuration.
 
-    :raises LockError: apt knows no mirror of an archive.
+    :raises LockError: apt has no mirror of an archive.
     """
     found = {archive: os.environ[name].rstrip("/") for archive, name in OVERRIDES.items() if os.environ.get(name)}
     if found.keys() != LABELS.keys():
@@ -38,7 +38,7 @@ def debian_mirrors() -> dict[str, str]:
     for archive in LABELS:
         if archive not in found:
             raise LockError(
-                f"apt on this machine knows no mirror of the archive {archive!r}",
+                f"apt on this computer has no mirror of the archive {archive!r}",
                 where="apt-get indextargets",
                 mend=f"add it to /etc/apt/sources.list.d and run `apt-get update`, or set {OVERRIDES[archive]}",
             )
@@ -46,34 +46,36 @@ def debian_mirrors() -> dict[str, str]:
 
 
 def _plain_mirror(address: str) -> str:
-    """The address of a mirror; of a list of mirrors (apt-transport-mirror(1), as Debian's cloud images have it) the
-    first one.
+    """Return the address of a mirror, or the first HTTP mirror of a mirror list.
 
-    :raises LockError: the list names none that is reached over HTTP.
+    Debian's cloud images use mirror lists (apt-transport-mirror(1)).
+
+    :raises LockError: the list has no HTTP mirror.
     """
     if address.startswith("mirror+file:"):
         path = Path(re.sub(r"^mirror\+file:(//)?", "", address).rstrip("/"))
         words = [line.split()[0] for line in path.read_text().splitlines() if line.strip() and line[0] != "#"]
         address = next((word for word in words if word.startswith(("http://", "https://"))), "")
         if not address:
-            raise LockError("the list of mirrors names none that is reached over HTTP", where=str(path))
+            raise LockError("the mirror list has no HTTP mirror", where=str(path))
     return address.rstrip("/")
 
 
 def debian_keyring() -> Path:
-    """The keys that the archives must be signed with: Debian's own, or those in ``HUBSMITH_DEBIAN_KEYRING`` (for a
-    mirror that signs anew).
+    """Return the keyring that verifies the archives.
 
-    :raises LockError: they are not installed.
+    It is Debian's, or ``HUBSMITH_DEBIAN_KEYRING`` for a mirror with its own signatures.
+
+    :raises LockError: the keyring is not installed.
     """
     path = Path(os.environ.get("HUBSMITH_DEBIAN_KEYRING") or "/usr/share/keyrings/debian-archive-keyring.gpg")
     if not path.exists():
-        raise LockError("the keys of the Debian archive are not installed", where=str(path), mend="scripts/setup")
+        raise LockError("the keyring of the Debian archive is not installed", where=str(path), mend="scripts/setup")
     return path
 
 
 def machine_acquire() -> str:
-    """The machine's own `Acquire::` options (proxies, time-outs, retries, credentials) as apt configuration."""
+    """Return this computer's `Acquire::` options (proxies, timeouts, retries, credentials) as apt configuration."""
     kept = []
     for line in run(["apt-config", "dump"]).stdout.splitlines():
         if not line.startswith("Acquire::") or line.startswith(("Acquire::IndexTargets", "Acquire::cdrom")):
@@ -84,7 +86,7 @@ def machine_acquire() -> str:
 
 
 def apt_proxy(scheme: str) -> str | None:
-    """The proxy that apt uses for `http` or `https`; empty when it is told to use none, nothing when it is not told."""
+    """Return apt's proxy for `http` or `https`: empty if configured to use none, None if not configured."""
     found = run(["apt-config", "shell", "P", f"Acquire::{scheme}::Proxy"]).stdout.strip()
     match = re.fullmatch(r"P='(.*)'", found)
     if not match or not match[1]:
@@ -94,7 +96,7 @@ def apt_proxy(scheme: str) -> str | None:
 
 @dataclass(frozen=True)
 class PipConfig:
-    """pip's effective options: the configuration files, the `PIP_` variables, and pip's own defaults."""
+    """Effective options of pip, from configuration files, `PIP_` variables and defaults."""
 
     index_url: str
     extra_index_urls: tuple[str, ...]
@@ -102,7 +104,7 @@ class PipConfig:
     proxy: str | None
 
 
-# pip prints its configuration but not its defaults: its own parser knows both.
+# `pip config` does not print defaults, but pip's option parser knows them.
 _PIP = """
 import json
 from pip._internal.commands import create_command
@@ -112,21 +114,21 @@ print(json.dumps([options.index_url, options.extra_index_urls, options.cert, opt
 
 
 def pip_config() -> PipConfig:
-    """pip's options on this machine; ``HUBSMITH_PYPI_INDEX`` overrides the index."""
-    told = _pip_told()
+    """Return pip's options on this computer. ``HUBSMITH_PYPI_INDEX`` overrides the index."""
+    found = _pip_options()
     override = os.environ.get("HUBSMITH_PYPI_INDEX")
-    return replace(told, index_url=override, extra_index_urls=()) if override else told
+    return replace(found, index_url=override, extra_index_urls=()) if override else found
 
 
 @cache
-def _pip_told() -> PipConfig:
+def _pip_options() -> PipConfig:
     index, extra, cert, proxy = json.loads(run([sys.executable, "-c", _PIP]).stdout.splitlines()[-1])
     return PipConfig(index, tuple(extra), cert, proxy)
 
 
 @dataclass(frozen=True)
 class NpmConfig:
-    """npm's effective options."""
+    """Effective options of npm."""
 
     registry: str
     cafile: str | None
@@ -134,19 +136,19 @@ class NpmConfig:
 
 
 def npm_config() -> NpmConfig:
-    """npm's options on this machine; ``HUBSMITH_NPM_REGISTRY`` overrides the registry.
+    """Return npm's options on this computer. ``HUBSMITH_NPM_REGISTRY`` overrides the registry.
 
-    :raises LockError: there is no registry.
+    :raises LockError: npm has no registry.
     """
-    told = _npm_told()
-    registry = os.environ.get("HUBSMITH_NPM_REGISTRY") or told.get("registry")
+    found = _npm_options()
+    registry = os.environ.get("HUBSMITH_NPM_REGISTRY") or found.get("registry")
     if not registry:
-        raise LockError("npm on this machine has no registry", where="npm config", mend="set HUBSMITH_NPM_REGISTRY")
-    return NpmConfig(registry.rstrip("/") + "/", told.get("cafile"), told.get("https-proxy"))
+        raise LockError("npm on this computer has no registry", where="npm config", mend="set HUBSMITH_NPM_REGISTRY")
+    return NpmConfig(registry.rstrip("/") + "/", found.get("cafile"), found.get("https-proxy"))
 
 
 @cache
-def _npm_told() -> dict[str, str]:
+def _npm_options() -> dict[str, str]:
     lines = run(["npm", "config", "get", "registry", "cafile", "https-proxy"]).stdout.splitlines()
     pairs = (line.split("=", 1) for line in lines if "=" in line)
     return {key.strip(): value.strip() for key, value in pairs if value.strip() not in ("", "null", "undefined")}

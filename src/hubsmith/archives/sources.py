@@ -1,4 +1,4 @@
-"""Where artifacts come from: the mirrors that this machine's own package clients use."""
+"""Sources of artifacts: the mirrors that this computer's package clients use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hubsmith.archives.download import ATTEMPTS, BACK_OFF, Gone
 from hubsmith.archives.machine import apt_proxy, debian_mirrors, npm_config, pip_config
 from hubsmith.errors import FetchError
 
-#: Debian's own bundle; used for mirrors over https, as apt does.
+#: Debian's certificate bundle, which apt uses for HTTPS mirrors.
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 TIMEOUT = 60
 
@@ -30,7 +30,7 @@ def _session(jobs: int, retries: Retry | int = 0) -> requests.Session:
 
 
 class DebianSource:
-    """The archives of Debian packages, at apt's mirrors and through apt's proxies."""
+    """Debian archives, at apt's mirrors and through apt's proxies."""
 
     def __init__(self, jobs: int) -> None:
         self.mirrors = debian_mirrors()
@@ -40,22 +40,22 @@ class DebianSource:
         for scheme in ("http", "https"):
             proxy = apt_proxy(scheme)
             if proxy is not None:
-                # What apt is told wins over the environment, as in apt.
+                # apt's configuration has precedence over the environment, as in apt itself.
                 self.session.trust_env = False
                 self.session.proxies[scheme] = proxy
 
     def address(self, artifact: Artifact) -> str:
-        """Where the artifact is."""
+        """Return the URL of an artifact."""
         return f"{self.mirrors[artifact.kind]}/{urllib.parse.quote(artifact.path, safe='/')}"
 
 
 class PypiSource:
-    """The Python package indices that pip is configured with."""
+    """Python package indices of pip's configuration."""
 
     def __init__(self, jobs: int) -> None:
         config = pip_config()
         self.session = _session(jobs)
-        # Files are retried where they are resumed; the pages of an index come whole or not at all.
+        # The downloader retries files itself, since it can resume them. Index pages are retried here.
         pages = _session(jobs, Retry(ATTEMPTS - 1, backoff_factor=BACK_OFF, status_forcelist=(429, 500, 502, 503, 504)))
         for session in (self.session, pages):
             if config.cert:
@@ -65,7 +65,7 @@ class PypiSource:
         self.indices = [PyPISimple(url, session=pages) for url in (config.index_url, *config.extra_index_urls)]
 
     def address(self, artifact: Artifact) -> str:
-        """Where the wheel is.
+        """Return the URL of a wheel.
 
         :raises Gone: no index has a file of that name.
         :raises FetchError: an index cannot be read.
@@ -76,7 +76,7 @@ class PypiSource:
             except NoSuchProjectError:
                 continue
             except requests.RequestException as error:
-                raise FetchError(f"the index cannot be read: {type(error).__name__}", where=str(artifact)) from None
+                raise FetchError(f"cannot read the index: {type(error).__name__}", where=str(artifact)) from None
             for package in page.packages:
                 if package.filename == artifact.path:
                     return package.url
@@ -84,7 +84,7 @@ class PypiSource:
 
 
 class NpmSource:
-    """The registry that npm is configured with."""
+    """Registry of npm's configuration."""
 
     def __init__(self, jobs: int) -> None:
         config = npm_config()
@@ -96,7 +96,7 @@ class NpmSource:
             self.session.proxies.update({"http": config.proxy, "https": config.proxy})
 
     def address(self, artifact: Artifact) -> str:
-        """Where the tarball is."""
+        """Return the URL of a tarball."""
         return self.registry + urllib.parse.quote(artifact.path, safe="/@")
 
 
@@ -111,7 +111,7 @@ _MAKERS: dict[Kind, Callable[[int], Source]] = {
 
 
 class Sources:
-    """The sources of all kinds, each set up when it is first needed (asking a client takes time)."""
+    """Sources of all kinds, each created at its first use, since asking a package client takes time."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
@@ -119,7 +119,7 @@ class Sources:
         self._mutex = threading.Lock()
 
     def of(self, kind: Kind) -> Source:
-        """The source of one kind."""
+        """Return the source for a kind of artifact."""
         maker = _MAKERS[kind]
         with self._mutex:
             if maker not in self._made:

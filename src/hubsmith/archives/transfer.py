@@ -1,4 +1,4 @@
-"""Bring artifacts into the cache, in parallel; it takes half a second to import, for the clients of the archives."""
+"""Download artifacts into the cache in parallel. Importing this module takes half a second."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from hubsmith.threads import results
 
 
 def download(artifacts: Sequence[Artifact], cache: Cache, jobs: int) -> None:
-    """Bring artifacts into the cache; on Ctrl-C what came so far is kept for the next run.
+    """Download artifacts into the cache. After Ctrl-C, partial files are kept for the next run.
 
-    :raises ArtifactsGone: archives no longer hold some of them; all others were fetched.
-    :raises FetchError: an archive cannot be reached, or sends other bytes than the lock names.
+    :param artifacts: files to download.
+    :param cache: target.
+    :param jobs: number of parallel transfers.
+    :raises ArtifactsGone: some artifacts are gone from the archives. All others were downloaded.
+    :raises FetchError: an archive cannot be reached, or sends bytes that do not match the lock.
     """
     sources = Sources(jobs)
     gone: list[Artifact] = []
@@ -38,7 +41,7 @@ def download(artifacts: Sequence[Artifact], cache: Cache, jobs: int) -> None:
             else:
                 progress.finish()
 
-        # The largest first: no long transfer is left for the end.
+        # Largest first, so that no long transfer is left for the end.
         queue = sorted(artifacts, key=lambda artifact: -artifact.size)
         with ThreadPoolExecutor(jobs, thread_name_prefix="fetch") as pool:
             try:

@@ -1,1 +1,1 @@
-"""What `scripts/bench` measures: hubsmith against plain tools, as ratios within one run."""
+"""Benchmarks for `scripts/bench`: hubsmith compared with plain tools in the same run."""

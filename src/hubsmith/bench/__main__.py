@@ -1,4 +1,4 @@
-"""`scripts/bench [PART…]`: measure, print JSON with raw numbers and ratios."""
+"""`scripts/bench [PART…]`: run benchmarks and print raw numbers and ratios as JSON."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable
 from hubsmith.bench import boot, build, cluster
 from hubsmith.paths import project_root
 
-#: Part → what measures it: raw numbers and ratios by name.
+#: Benchmarks by name. Each returns raw numbers and ratios by name.
 PARTS: dict[str, Callable[..., dict[str, float]]] = {
     "build": build.measure, "boot": boot.measure, "cluster": cluster.measure,
 }  # fmt: skip
 
 
 def main() -> int:
-    """Measure the parts that are asked for."""
+    """Run the requested benchmarks."""
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(PARTS)}; all of them by default")
     wanted = parser.parse_args().parts or list(PARTS)

@@ -1,10 +1,12 @@
-"""The way from power-on to the login page, against a stock Debian of the same packages.
+"""Time from power-on to the login page, compared with a stock Debian of the same packages.
 
-The stock machine is what a tutorial makes: the locked packages installed by mmdebstrap with their default units, ext4,
-an initrd for any hardware, cloud-init as Debian configures it, NGINX in front of a JupyterHub as it comes. Its proxy is
-a unit of its own: a hub that starts its proxy itself gives it ten seconds, which are too few in an emulated machine.
-Both boot for the first time, with the same hardware, metadata and accelerator. The stock machine is spared the
-firmware and the boot loader: QEMU hands it the kernel.
+The stock machine is set up as in a tutorial: the locked packages installed by mmdebstrap with their default units,
+ext4, a generic initrd, cloud-init as configured by Debian, and NGINX in front of a default JupyterHub. Its proxy is a
+separate unit, because a hub waits only ten seconds for a proxy that it starts itself, which is too short under
+emulation.
+
+Both machines boot for the first time, with the same hardware, metadata and accelerator. The stock machine skips
+firmware and boot loader: QEMU loads its kernel.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from hubsmith.vm.linux import Machine
 from hubsmith.vm.metadata import Instance
 from hubsmith.vm.testbed import Testbed
 
-#: GiB; the root of the stock machine takes about half of it.
+#: Disk of the stock machine in GiB, about half of which is used.
 STOCK_DISK = 6
 FILES: Mapping[str, str] = {
     "etc/fstab": "LABEL=root / ext4 defaults 0 1\n",
@@ -59,10 +61,10 @@ password_hash = "{hash}"
 
 
 def stock(root: Path, folder: Path) -> tuple[Path, Hardware]:
-    """Make the stock machine's disk.
+    """Create the stock machine's disk.
 
-    :param root: the project's tree.
-    :param folder: where it is made; needs 8 GB.
+    :param root: project tree.
+    :param folder: folder for the disk, with 8 GB of free space.
     :returns: the disk, and the hardware that boots it.
     """
     lock = load_matching(committed_path(root, build.IMAGE), inputs_of(root, build.IMAGE))
@@ -81,7 +83,7 @@ def stock(root: Path, folder: Path) -> tuple[Path, Hardware]:
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=hub", "-days", "30",
          "-keyout", tree / "etc/ssl/hub.key", "-out", tree / "etc/ssl/hub.pem"],
     )  # fmt: skip
-    # What Debian leaves off and this machine cannot do without.
+    # Units that Debian does not enable but this machine needs.
     run(["chroot", tree, "systemctl", "enable", "jupyterhub", "proxy", "systemd-networkd", "systemd-resolved"])
     disk = folder / "stock.raw"
     run(["truncate", "--size", f"{STOCK_DISK}G", disk])
@@ -99,7 +101,7 @@ def stock(root: Path, folder: Path) -> tuple[Path, Hardware]:
 def until_login(testbed: Testbed, name: str, image: Path, hardware: Hardware, user_data: str) -> dict[str, float]:
     """Boot a disk for the first time.
 
-    :returns: seconds until the login page answers, MB of memory in use one minute later, what systemd says.
+    :returns: seconds until the login page answers, and MB of memory in use one minute later.
     """
     machine = Machine(testbed, name, image, hardware, instance=Instance(hostname=name, user_data=user_data))
     print(f"bench: boot of {name}", file=sys.stderr, flush=True)
@@ -117,7 +119,7 @@ def until_login(testbed: Testbed, name: str, image: Path, hardware: Hardware, us
 
 
 def measure(root: Path) -> dict[str, float]:
-    """Seconds, ratio and idle memory."""
+    """Run the benchmark: seconds, ratio and idle memory."""
     secret = bcrypt.hashpw(b"for this measurement only", bcrypt.gensalt(4)).decode()
     ours = user_data(SETTINGS.format(hash=secret))
     with TemporaryDirectory(prefix="hubsmith-bench-", dir=Cache().folder.parent) as scratch, Testbed() as testbed:

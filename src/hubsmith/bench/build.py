@@ -1,9 +1,9 @@
-"""The build, against plain mmdebstrap and pip with the same packages and the same wheels.
+"""Time of a build, compared with plain mmdebstrap and pip for the same packages and wheels.
 
-What is in both: every locked Debian package, installed and configured (with an initrd), and every locked wheel,
-installed and compiled. What only hubsmith's time has in it: the toolchain's own root, the sandbox, the npm tree,
-cleaning, EROFS with the checksums of its files, verity, the disk with two boot loaders, the compressed qcow2, the SBOM.
-What only the plain way does: it unpacks manuals, documentation and translations.
+Both install and configure every locked Debian package, with an initrd, and install and compile every locked wheel. Only
+hubsmith's time includes the toolchain's root, the sandbox, the npm tree, cleaning, EROFS with checksums of all files,
+verity, the disk with two boot loaders, the compressed qcow2 and the SBOM. Only plain tools unpack manuals,
+documentation and translations.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux201
 
 
 def timed(what: str, work: Callable[[], object]) -> float:
-    """Seconds that some work takes."""
+    """Run a function and return the elapsed seconds."""
     print(f"bench: {what}", file=sys.stderr, flush=True)
     began = time.monotonic()
     work()
@@ -39,10 +39,10 @@ def timed(what: str, work: Callable[[], object]) -> float:
 
 
 def bootstrap(lock: Lock, folder: Path, hooks: Sequence[str] = ()) -> Path:
-    """The locked packages, installed by plain root mmdebstrap.
+    """Install the locked packages with plain mmdebstrap, as root.
 
-    :param folder: gets the folders ``repository`` and ``root``.
-    :param hooks: shell commands for when all is installed; ``$1`` is the root, with /dev and /proc mounted.
+    :param folder: folder in which ``repository`` and ``root`` are created.
+    :param hooks: shell commands to run at the end; ``$1`` is the root, with /dev and /proc mounted.
     :returns: the root.
     """
     repository, root = folder / "repository", folder / "root"
@@ -73,7 +73,7 @@ def gather(lock: Lock, folder: Path, suffix: str) -> None:
 
 
 def plain(lock: Lock, folder: Path) -> None:
-    """A root of the same packages by plain root mmdebstrap, and the same wheels by plain pip into it."""
+    """Install the locked packages with plain mmdebstrap, and the locked wheels with plain pip."""
     wheels = folder / "wheels"
     gather(lock, wheels, ".whl")
     hooks = []
@@ -84,7 +84,7 @@ def plain(lock: Lock, folder: Path) -> None:
             *(f"--platform={tag}_x86_64" for tag in PLATFORMS),
             *(str(wheels / wheel.file) for wheel in content.wheels),
         ]  # fmt: skip
-        # compileall ends with 1 when a template of a package is no valid Python; the others must be compiled.
+        # compileall fails because some packages contain templates that are not valid Python. The rest must be compiled.
         hooks.append(
             f'{shlex.join(command)} --target "$1/opt/{env}"'
             f' && {{ chroot "$1" python3 -m compileall -q -j0 /opt/{env} >/dev/null'
@@ -94,7 +94,7 @@ def plain(lock: Lock, folder: Path) -> None:
 
 
 def measure(root: Path) -> dict[str, float]:
-    """Seconds, ratios and sizes."""
+    """Run the benchmark: seconds, ratios and sizes."""
     lock = load_matching(committed_path(root, IMAGE), inputs_of(root, IMAGE))
     found: dict[str, float] = {}
     with TemporaryDirectory(prefix="hubsmith-bench-", dir=Cache().folder.parent) as scratch:

@@ -1,7 +1,8 @@
-"""A workshop on several machines: how long until people can work, and what a person costs the master.
+"""Time until the servers of a workshop are ready, and load of the master per user.
 
-Many servers at once are compared with dockerspawner on one machine that has as much memory and as many processors as
-the workers together, with the same container image, a JupyterHub as a tutorial configures it, and one network for all.
+Starting many servers at once is compared with dockerspawner on a single machine. That machine has the memory and the
+processors of all workers together, the same container image, a JupyterHub set up as in a tutorial, and one network for
+all servers.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from hubsmith.vm.metadata import Instance
 from hubsmith.vm.ssh import write_config
 from hubsmith.vm.testbed import Testbed
 
-#: How many begin at once, and what each may use.
+#: Numbers of servers started at once, and limits of each server.
 CLASSES = (10, 20, 30)
 MEMORY, CPU = "192M", 0.1
-#: MiB of each of the two workers.
+#: Memory in MiB of each of the two workers.
 WORKER_MB = 4096
-#: Seconds for a class under emulation.
+#: Timeout in seconds for one class under emulation.
 LONGEST = 7200
 NAMES = [f"student{number}" for number in range(1, max(CLASSES) + 1)]
-#: The m3.medium of Jetstream2: 8 processors and 30 GB.
+#: Jetstream2's flavor m3.medium: MB of memory, and processors.
 MEDIUM_MB, MEDIUM_CPUS = 30_000, 8
-#: Seconds over which the processor time of a hub is taken whose servers only run.
+#: Seconds over which the processor load is averaged while no server starts.
 CALM = 120
 
 TUTORIAL = f"""
@@ -95,12 +96,12 @@ while any(user["servers"] for user in ask("GET", "users") if user["name"] in nam
 
 
 def say(line: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     print(f"bench: {line}", file=sys.stderr, flush=True)
 
 
 def content_of(root: Path) -> dict[str, Any]:
-    """The workshop of `hosts/` for a class."""
+    """Return `hosts/workshop-swarm.toml`, adapted to the benchmark."""
     content = read(root / "hosts/workshop-swarm.toml", root)
     settings = content["hosts"]["master"]["settings"]
     settings["hub"]["concurrent_spawn_limit"] = max(CLASSES)
@@ -113,7 +114,7 @@ def content_of(root: Path) -> dict[str, Any]:
 
 @contextmanager
 def workshop(root: Path, folder: Path) -> Iterator[Fleet]:
-    """The deployment, which is gone at the end."""
+    """Create the deployment and delete it at the end."""
     (folder / "hosts").mkdir()
     file = folder / "hosts" / "workshop.toml"
     file.write_text(tomli_w.dumps(content_of(root)))
@@ -126,25 +127,25 @@ def workshop(root: Path, folder: Path) -> Iterator[Fleet]:
 
 
 def used(machine: Machine) -> tuple[float, float]:
-    """MB of memory in use, and seconds of processor time since the boot."""
+    """Return MB of memory in use, and seconds of processor time since boot."""
     memory = float(machine.succeed("free --mega | awk '/^Mem:/ { print $3 }'"))
     jiffies = [int(one) for one in machine.succeed("head -n 1 /proc/stat").split()[1:]]
     return memory, (sum(jiffies) - jiffies[3] - jiffies[4]) / 100
 
 
 def load(machine: Machine) -> float:
-    """Processors in use on average, while nobody starts anything."""
+    """Return the average number of processors in use while no server starts."""
     _, before = used(machine)
     time.sleep(CALM)
     return (used(machine)[1] - before) / CALM
 
 
 def from_snapshots(fleet: Fleet) -> float:
-    """Seconds until a workshop that was frozen as it ran is ready again: what its tests would begin with."""
+    """Save a running workshop and return the seconds until it is ready again after restoring it."""
     with ExitStack() as stack:
         machines = [stack.enter_context(one.running()) for one in fleet.machines().values()]
         for machine in machines:
-            machine.qmp.execute("stop")  # all at the same moment, or they would miss each other
+            machine.qmp.execute("stop")  # all at once, or they would notice that others are gone
         frozen = [machine.snapshot(machine.name, resume=False) for machine in machines]
         began = time.monotonic()
         for machine, snapshot in zip(machines, frozen, strict=True):
@@ -157,7 +158,7 @@ def from_snapshots(fleet: Fleet) -> float:
 
 
 def ours(root: Path, folder: Path) -> dict[str, float]:
-    """Of the workshop: seconds by event, and the growth of the master."""
+    """Measure the workshop: seconds by event, and load of the master."""
     found: dict[str, float] = {}
     with workshop(root, folder) as fleet:
         began = time.monotonic()
@@ -183,7 +184,7 @@ def ours(root: Path, folder: Path) -> dict[str, float]:
             found["master_idle_mb"] = idle
             found["master_idle_cpus"] = round(calm, 3)
         found["up_from_snapshots_seconds"] = from_snapshots(fleet)
-    # The largest class says most: with few people what the hub holds anyway weighs more.
+    # Use the largest class: with few users the hub's own memory distorts the result.
     memory, cpu = (found[f"master_{what}_per_user_{max(CLASSES)}"] for what in ("mb", "cpu"))
     found["users_by_memory_of_an_m3_medium"] = int((MEDIUM_MB - found["master_idle_mb"]) / max(memory, 0.1))
     found["users_by_emulated_cpus_of_an_m3_medium"] = int((MEDIUM_CPUS - calm) / max(cpu, 0.0001))
@@ -191,7 +192,7 @@ def ours(root: Path, folder: Path) -> dict[str, float]:
 
 
 def tutorial(root: Path, testbed: Testbed) -> dict[str, float]:
-    """Of dockerspawner on one machine: seconds by class."""
+    """Measure dockerspawner on one machine: seconds by class."""
     secret = bcrypt.hashpw(b"for this measurement only", bcrypt.gensalt(4)).decode()
     instance = Instance(hostname="tutorial", user_data=user_data(boot.SETTINGS.format(hash=secret)))
     hardware = Hardware(memory_mb=2 * WORKER_MB, cpus=4, disk_size_gb=20)
@@ -220,15 +221,15 @@ def tutorial(root: Path, testbed: Testbed) -> dict[str, float]:
     machine.wait_until("the tutorial's hub", answers, 300)
     found = {}
     for number in CLASSES:
-        told = machine.succeed(f"python3 /var/tutorial/client.py {number}", timeout=LONGEST)
-        found[f"dockerspawner_{number}_seconds"] = round(float(told), 1)
+        seconds = machine.succeed(f"python3 /var/tutorial/client.py {number}", timeout=LONGEST)
+        found[f"dockerspawner_{number}_seconds"] = round(float(seconds), 1)
         say(json.dumps(found))
     machine.discard()
     return found
 
 
 def measure(root: Path) -> dict[str, float]:
-    """Seconds, ratios, and what a person costs the master."""
+    """Run the benchmark: seconds, ratios, and load of the master per user."""
     with TemporaryDirectory(prefix="hubsmith-bench-", dir=Cache().folder.parent) as scratch, Testbed() as testbed:
         theirs = tutorial(root, testbed)
         mine = ours(root, Path(scratch))

@@ -1,1 +1,1 @@
-"""Catalogs: where released images are, for machines to be made of them. A folder on this computer, or a cloud's."""
+"""Catalogs of released images: a folder on this computer, or a cloud's Glance."""

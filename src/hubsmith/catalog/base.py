@@ -1,4 +1,4 @@
-"""What a catalog can do, wherever it is."""
+"""Interface of catalogs, and the data they exchange."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hubsmith.errors import HubsmithError
 from hubsmith.release.folder import About
 from hubsmith.words import nearest
 
-#: Gets how many bytes more have been sent; fewer when a transfer starts over.
+#: Called with the number of bytes sent since the last call.
 Sent = Callable[[int], None]
-#: Of an entry: not complete, offered, not listed any more.
+#: States of an entry: incomplete, offered, no longer listed.
 UPLOADING, ACTIVE, HIDDEN = "uploading", "active", "hidden"
 
 
 class CatalogError(HubsmithError):
-    """A catalog refuses something, or does not hold what it should (exit code 9)."""
+    """A catalog rejected a request or holds wrong content (exit code 9)."""
 
     exit_code = 9
 
@@ -27,11 +27,11 @@ class CatalogError(HubsmithError):
 class Entry:
     """An image in a catalog.
 
-    :ivar id: what the catalog calls it.
-    :ivar state: `uploading` (not complete: nobody but its owner sees it), `active` or `hidden`.
-    :ivar visibility: who may use it, in Glance's words.
-    :ivar size: bytes; 0 while it is unknown.
-    :ivar made: when its release was made (ISO 8601); what is newest is decided by it.
+    :ivar id: ID in the catalog.
+    :ivar state: `uploading` (incomplete, visible only to its owner), `active` or `hidden`.
+    :ivar visibility: who may use the image, in Glance's terms.
+    :ivar size: size in bytes; 0 if unknown.
+    :ivar made: creation time of the release (ISO 8601), which determines the newest image.
     """
 
     id: str
@@ -46,20 +46,21 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """`master 2026.11.23`."""
+        """Image and version, such as `master 2026.11.23`."""
         return f"{self.image} {self.version}"
 
     def row(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the entry as plain data."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is to be published.
+class Upload:
+    """One disk file of a release, to be published.
 
-    :ivar file: the disk, in ``disk_format`` (`qcow2` or `raw`).
-    :ivar sha256: of the file.
+    :ivar file: the disk.
+    :ivar disk_format: `qcow2` or `raw`.
+    :ivar sha256: SHA-256 (hex) of the file.
     """
 
     about: About
@@ -69,7 +70,7 @@ class Wish:
 
     @property
     def properties(self) -> dict[str, str]:
-        """What a cloud's users and its scheduler are told."""
+        """Image properties, for the cloud's users and its scheduler."""
         return {
             **self.about.openstack, "hubsmith_image": self.about.image, "hubsmith_version": self.about.version,
             "hubsmith_made": self.about.made, "hubsmith_manifest_sha256": self.about.manifest_sha256,
@@ -78,47 +79,47 @@ class Wish:
 
 
 class Catalog(Protocol):
-    """A home of images. Every step may be interrupted, and be done again."""
+    """A catalog of images. Every step can be interrupted and repeated."""
 
     @property
-    def place(self) -> str:
-        """Where it is, for people."""
+    def location(self) -> str:
+        """Human-readable location."""
 
     def entries(self) -> list[Entry]:
-        """All that hubsmith has put there and that is ours, complete or not."""
+        """Return our own images, complete or not."""
 
-    def begin(self, wish: Wish) -> Entry:
-        """An entry that nobody else sees: a new one, or that of an interrupted run."""
+    def begin(self, upload: Upload) -> Entry:
+        """Create a private entry, or return the one that an interrupted run created."""
 
-    def send(self, entry: Entry, wish: Wish, sent: Sent) -> None:
-        """Its content; returns when the catalog has taken it."""
+    def send(self, entry: Entry, upload: Upload, sent: Sent) -> None:
+        """Send the disk and wait until the catalog has stored it."""
 
-    def check(self, entry: Entry, wish: Wish) -> None:
-        """Compare what the catalog says that it holds with the file.
+    def check(self, entry: Entry, upload: Upload) -> None:
+        """Compare the stored content with the file.
 
-        :raises CatalogError: it holds something else.
+        :raises CatalogError: the content differs.
         """
 
-    def offer(self, entry: Entry, wish: Wish, visibility: str) -> Entry:
-        """Complete it for others, in one step.
+    def offer(self, entry: Entry, upload: Upload, visibility: str) -> Entry:
+        """Make the image available to others, in one step.
 
-        :raises CatalogError: the catalog does not allow it; the entry stays private.
+        :raises CatalogError: the catalog rejected this. The entry stays private.
         """
 
     def hide(self, entry: Entry) -> None:
-        """Take it out of the lists; machines can still be made of it."""
+        """Remove the image from listings. Machines can still be created from it."""
 
     def users(self, entry: Entry) -> list[str]:
-        """Names of what was made of it and needs it, as far as can be known here."""
+        """Return the names of known machines and volumes that need the image."""
 
     def delete(self, entry: Entry) -> None:
-        """Delete it, once and for all."""
+        """Delete the image."""
 
 
 def chosen(entries: list[Entry], name: str) -> Entry:
-    """An entry by its id, or as `IMAGE` (the newest one that is offered) or `IMAGE@VERSION`.
+    """Find an entry by ID, as `IMAGE` (the newest active one), or as `IMAGE@VERSION`.
 
-    :raises CatalogError: there is none.
+    :raises CatalogError: no entry matches.
     """
     image, _, version = name.partition("@")
     found = [

@@ -1,4 +1,4 @@
-"""The catalog that is always there: a folder on this computer."""
+"""The catalog in a folder on this computer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from hubsmith import files
-from hubsmith.catalog.base import ACTIVE, HIDDEN, UPLOADING, CatalogError, Entry, Sent, Wish
+from hubsmith.catalog.base import ACTIVE, HIDDEN, UPLOADING, CatalogError, Entry, Sent, Upload
 from hubsmith.paths import state_dir
 
 ENTRY = "entry.json"
@@ -18,21 +18,21 @@ _ENTRY = TypeAdapter(Entry)
 
 
 class LocalCatalog:
-    """A folder for each entry: the disk and what is said of it. An entry is complete when it says so.
+    """Catalog with one folder per entry, which contains the disk and `entry.json` with its state.
 
-    :param folder: made when it is not there.
+    :param folder: folder of the catalog, created if necessary.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or state_dir() / "catalog"
 
     @property
-    def place(self) -> str:
-        """The folder."""
+    def location(self) -> str:
+        """Path of the folder."""
         return str(self.folder)
 
     def entries(self) -> list[Entry]:
-        """All, the oldest first."""
+        """Return all images, oldest first."""
         return sorted(self._entries(), key=lambda one: (one.made, one.version))
 
     def _entries(self) -> Iterator[Entry]:
@@ -40,15 +40,15 @@ class LocalCatalog:
             yield _ENTRY.validate_json(file.read_text(encoding="utf-8"))
 
     def disk(self, entry: Entry) -> Path:
-        """The file of an entry."""
+        """Return the disk file of an entry."""
         return self.folder / entry.id / f"{entry.image}.{entry.disk_format}"
 
-    def begin(self, wish: Wish) -> Entry:
-        """The folder of an entry that is not complete."""
-        about = wish.about
-        number = f"{about.image}-{about.version}-{wish.disk_format}"
+    def begin(self, upload: Upload) -> Entry:
+        """Create the folder of an incomplete entry, or return the existing entry."""
+        about = upload.about
+        number = f"{about.image}-{about.version}-{upload.disk_format}"
         entry = Entry(
-            number, about.image, about.version, UPLOADING, "private", wish.disk_format, 0, wish.sha256, about.made
+            number, about.image, about.version, UPLOADING, "private", upload.disk_format, 0, upload.sha256, about.made
         )
         known = self.folder / number / ENTRY
         if known.is_file() and _ENTRY.validate_json(known.read_text(encoding="utf-8")).state != UPLOADING:
@@ -56,35 +56,35 @@ class LocalCatalog:
         self._write(entry)
         return entry
 
-    def send(self, entry: Entry, wish: Wish, sent: Sent) -> None:
+    def send(self, entry: Entry, upload: Upload, sent: Sent) -> None:
         """Copy the disk."""
-        with wish.file.open("rb") as source, files.replacing(self.disk(entry), durable=True) as target:
+        with upload.file.open("rb") as source, files.replacing(self.disk(entry), durable=True) as target:
             while block := source.read(1 << 20):
                 target.write(block)
                 sent(len(block))
 
-    def check(self, entry: Entry, wish: Wish) -> None:
-        """Read the copy."""
-        if (found := files.sha256(self.disk(entry))) != wish.sha256:
+    def check(self, entry: Entry, upload: Upload) -> None:
+        """Verify the checksum of the copy."""
+        if (found := files.sha256(self.disk(entry))) != upload.sha256:
             raise CatalogError(f"the copy has another checksum ({found[:12]}…)", where=str(self.disk(entry)))
 
-    def offer(self, entry: Entry, wish: Wish, visibility: str) -> Entry:
-        """Say that it is complete."""
+    def offer(self, entry: Entry, upload: Upload, visibility: str) -> Entry:
+        """Mark the entry as active."""
         done = replace(entry, state=ACTIVE, visibility=visibility, size=self.disk(entry).stat().st_size)
         self._write(done)
         return done
 
     def hide(self, entry: Entry) -> None:
-        """Say that it is hidden."""
+        """Mark the entry as hidden."""
         self._write(replace(entry, state=HIDDEN))
 
     def users(self, entry: Entry) -> list[str]:
-        """Deployments of this computer whose machines stand on these bytes."""
+        """Return the deployments on this computer whose machines use this image."""
         pinned = (state_dir() / "deployments").glob(f"*/{entry.sha256}.qcow2")
         return [f"deployment {path.parent.name}" for path in pinned]
 
     def delete(self, entry: Entry) -> None:
-        """Delete the folder; first what says that it is an entry."""
+        """Delete the folder, with `entry.json` first."""
         (self.folder / entry.id / ENTRY).unlink(missing_ok=True)
         shutil.rmtree(self.folder / entry.id)
 

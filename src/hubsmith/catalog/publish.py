@@ -1,4 +1,4 @@
-"""Publish a release: the same steps for every catalog, each of which may be interrupted and be done again."""
+"""Publish a release, by the same steps for every catalog. Each step can be interrupted and repeated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from hubsmith.catalog.base import ACTIVE, HIDDEN, UPLOADING, Catalog, CatalogError, Entry, Sent, Wish
+from hubsmith.catalog.base import ACTIVE, HIDDEN, UPLOADING, Catalog, CatalogError, Entry, Sent, Upload
 from hubsmith.errors import HubsmithError
 from hubsmith.output import SUMS, checksums
 from hubsmith.release.folder import Release, unproven
@@ -16,73 +16,75 @@ Say = Callable[[str], None]
 Sending = Callable[[int], AbstractContextManager[Sent]]
 
 
-def wish_of(release: Release, disk_format: str) -> Wish:
-    """What a release offers in one of its two formats.
+def upload_of(release: Release, disk_format: str) -> Upload:
+    """Return one disk format of a release.
 
-    :raises HubsmithError: the release has no green report of the bytes that it holds.
+    :param disk_format: `qcow2` or `raw`.
+    :raises HubsmithError: the release has no green report for its image.
     """
     if why := unproven(release.report, release.about.image_sha256):
         raise HubsmithError(
-            f"not to be published: {why}", where=str(release.folder), mend=f"hubsmith test {release.about.image}"
+            f"cannot publish: {why}", where=str(release.folder), mend=f"hubsmith test {release.about.image}"
         )
     file = {"qcow2": release.qcow2, "raw": release.raw}[disk_format]
     sha256 = checksums(release.folder).get(file.name, "")
     if disk_format == "qcow2" and sha256 != release.about.image_sha256:
-        raise HubsmithError(f"not to be published: {SUMS} is of another disk than the one tested", where=str(file))
-    return Wish(release.about, file, disk_format, sha256)
+        raise HubsmithError(f"cannot publish: {SUMS} names another disk than the tested one", where=str(file))
+    return Upload(release.about, file, disk_format, sha256)
 
 
 def publish(
     release: Release, catalog: Catalog, *, keys: Path, disk_format: str, visibility: str, say: Say, sending: Sending
 ) -> tuple[Entry, bool]:  # fmt: skip
-    """Have a release in a catalog.
+    """Publish a release in a catalog, unless it is there already.
 
-    :param keys: public keys of whoever may make releases.
+    :param keys: file with trusted public keys.
     :param disk_format: `qcow2` or `raw`.
-    :param visibility: who may use it, in Glance's words.
-    :param sending: shows the progress of an upload of so many bytes.
-    :returns: the entry, and whether anything had to be done.
-    :raises HubsmithError: the release is not whole, not signed, or not proven.
-    :raises CatalogError: the catalog refuses it.
+    :param visibility: who may use the image, in Glance's terms.
+    :param say: called with one line per step.
+    :param sending: context manager that shows the progress of an upload of so many bytes.
+    :returns: the entry, and whether anything was done.
+    :raises HubsmithError: the release is damaged, unsigned or untested.
+    :raises CatalogError: the catalog rejected it.
     """
-    wish = wish_of(release, disk_format)
-    if done := _there(catalog.entries(), wish, visibility):
+    upload = upload_of(release, disk_format)
+    if done := _there(catalog.entries(), upload, visibility):
         return done, False
     say("checking the release")
     if wrong := [f"{one.what}: {one.why}" for one in verify(release.folder, keys) if one.why]:
-        raise HubsmithError(f"not to be published: {'; '.join(wrong)}", where=str(release.folder))
-    entry = catalog.begin(wish)
+        raise HubsmithError(f"cannot publish: {'; '.join(wrong)}", where=str(release.folder))
+    entry = catalog.begin(upload)
     if entry.state == UPLOADING and not entry.size:
-        say(f"uploading to {catalog.place}")
-        with sending(wish.file.stat().st_size) as sent:
-            catalog.send(entry, wish, sent)
+        say(f"uploading to {catalog.location}")
+        with sending(upload.file.stat().st_size) as sent:
+            catalog.send(entry, upload, sent)
     say("comparing checksums")
-    catalog.check(entry, wish)
+    catalog.check(entry, upload)
     say(f"offering it ({visibility})")
-    return catalog.offer(entry, wish, visibility), True
+    return catalog.offer(entry, upload, visibility), True
 
 
-def _there(entries: list[Entry], wish: Wish, visibility: str) -> Entry | None:
-    about = wish.about
+def _there(entries: list[Entry], upload: Upload, visibility: str) -> Entry | None:
+    about = upload.about
     for one in entries:
         if (one.image, one.version) != (about.image, about.version) or one.state == UPLOADING:
             continue
-        if one.sha256 != wish.sha256 and one.disk_format == wish.disk_format:
+        if one.sha256 != upload.sha256 and one.disk_format == upload.disk_format:
             raise CatalogError(
-                f"another image was published as {one.name}",
+                f"another image is already published as {one.name}",
                 where=one.id,
                 mend="hubsmith release IMAGE --version ANOTHER",
             )  # fmt: skip
-        if (one.sha256, one.visibility) == (wish.sha256, visibility):
+        if (one.sha256, one.visibility) == (upload.sha256, visibility):
             return one
     return None
 
 
 def retire(catalog: Catalog, entry: Entry, *, delete: bool) -> str:
-    """Hide an entry, or delete it.
+    """Hide or delete an entry.
 
     :returns: what was done.
-    :raises CatalogError: it is in use.
+    :raises CatalogError: the image is in use.
     """
     if not delete:
         if entry.state == HIDDEN:
@@ -99,7 +101,7 @@ def retire(catalog: Catalog, entry: Entry, *, delete: bool) -> str:
 
 
 def prune(catalog: Catalog, image: str, keep: int, say: Say) -> None:
-    """Keep the newest of an image on offer, hide as many older ones, delete those before them that nobody uses."""
+    """Keep the newest ``keep`` versions of an image, hide as many older ones, and delete the rest unless in use."""
     complete = [one for one in catalog.entries() if one.image == image and one.state != UPLOADING]
     newest = sorted(complete, key=lambda one: (one.made, one.version), reverse=True)
     for one in newest[keep : 2 * keep]:
@@ -108,7 +110,7 @@ def prune(catalog: Catalog, image: str, keep: int, say: Say) -> None:
             say(f"{one.name}: hidden")
     for one in newest[2 * keep :]:
         if users := catalog.users(one):
-            say(f"{one.name}: stays, in use by {', '.join(sorted(users)[:5])}")
+            say(f"{one.name}: not deleted, in use by {', '.join(sorted(users)[:5])}")
             if one.state == ACTIVE:
                 catalog.hide(one)
         else:

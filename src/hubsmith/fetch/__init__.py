@@ -1,1 +1,1 @@
-"""Bring locked artifacts into the cache of the archives and into the Nix store."""
+"""Bring locked artifacts into the cache and the Nix store."""

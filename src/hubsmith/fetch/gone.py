@@ -1,4 +1,4 @@
-"""Why an artifact is gone: what superseded it, and since when."""
+"""Explain why artifacts are gone from an archive: what superseded them, and when."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from hubsmith.archives.sources import DebianSource
 from hubsmith.errors import HubsmithError
 
 _WHERE = {
-    "pypi": "its index no longer has this file: the release was taken back, or the index is another one",
-    "npm": "its registry no longer has this file: the version was unpublished, or the registry is another one",
+    "pypi": "the index no longer has this file: the release was withdrawn, or another index is configured",
+    "npm": "the registry no longer has this file: the version was unpublished, or another registry is configured",
 }
 
 
 def explain(error: ArtifactsGone, suite: str) -> ArtifactsGone:
-    """The same error with a reason for each artifact.
+    """Return the error with a reason for each artifact.
 
-    :param suite: the Debian suite to look for successors in.
+    :param suite: Debian suite in which to look for newer versions.
     """
     debian = [artifact for artifact in error.gone if artifact.kind.startswith("debian")]
     reasons = {artifact: _WHERE[artifact.kind] for artifact in error.gone if artifact.kind in _WHERE}
@@ -66,7 +66,7 @@ def _successors(gone: Sequence[Artifact], suite: str) -> dict[Artifact, str]:
 
 
 def _since(source: DebianSource, address: str) -> str | None:
-    """The day on which a file came to the archive, as its mirror tells."""
+    """Return the date on which a file was added, according to the mirror, or None."""
     try:
         answer = source.session.head(address, timeout=TIMEOUT, allow_redirects=True)
         return email.utils.parsedate_to_datetime(answer.headers["Last-Modified"]).strftime("%Y-%m-%d")

@@ -1,4 +1,4 @@
-"""The Nix store: artifacts as fixed-output paths, valid without any download."""
+"""Add artifacts to the Nix store as fixed-output paths, so that Nix downloads nothing."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ _ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz"
 
 
 def store_dir() -> str:
-    """The folder of the store."""
+    """Return the folder of the store."""
     return os.environ.get("NIX_STORE_DIR", "/nix/store")
 
 
 def fixed_path(sha256: str, name: str, *, recursive: bool = False) -> str:
-    """The store path of a file with a known checksum, as `nix-store --print-fixed-path sha256` says it.
+    """Return the store path of a file with a known checksum, like `nix-store --print-fixed-path sha256`.
 
-    Computed here because that command takes one file per call. The scheme is in the Nix manual, "Store path".
+    That command takes only one file per call. The scheme is in the Nix manual, "Store path".
 
-    :param sha256: of the file's bytes, or with ``recursive`` of its serialisation as a Nix archive (hex).
+    :param sha256: SHA-256 (hex) of the file, or with ``recursive`` of its Nix archive (NAR).
+    :param name: name of the store path, without the hash.
     """
     if recursive:
         kind, inner = "source", sha256
@@ -39,13 +40,13 @@ def fixed_path(sha256: str, name: str, *, recursive: bool = False) -> str:
 
 
 def insist_usable() -> None:
-    """See to it that this user can add to the store: directly, or through the daemon of a multi-user installation.
+    """Check that this user can add to the store, directly or through a daemon.
 
-    :raises FetchError: neither.
+    :raises FetchError: the user can do neither.
     """
     state = Path(os.environ.get("NIX_STATE_DIR", "/nix/var/nix"))
     socket = state / "daemon-socket" / "socket"
-    # Nobody has built here yet: Nix makes its folders, when it may.
+    # Before the first build the folders do not exist. Nix creates them if it has permission.
     first = next(folder for folder in (state / "db", *state.parents) if folder.exists())
     if not os.access(first, os.W_OK) and not os.access(socket, os.W_OK):
         raise FetchError(
@@ -56,7 +57,7 @@ def insist_usable() -> None:
 
 
 def invalid(paths: Sequence[str]) -> set[str]:
-    """Those of the paths that are not valid in the store; one call for all."""
+    """Return the paths that are not valid in the store, with one call for all."""
     if not paths:
         return set()
     insist_usable()
@@ -65,10 +66,10 @@ def invalid(paths: Sequence[str]) -> set[str]:
 
 
 def add(files: Mapping[str, Path]) -> dict[str, str]:
-    """Add files as fixed outputs, many in one call.
+    """Add files as fixed outputs, many per call.
 
-    :param files: for each expected store path the file that must become it; links to them are made next to them.
-    :returns: for each expected path the one that the store made of the file.
+    :param files: files by expected store path. Temporary hard links are created next to them.
+    :returns: actual store paths by expected path.
     """
     made: dict[str, str] = {}
     batch = sorted(files.items())
@@ -79,7 +80,7 @@ def add(files: Mapping[str, Path]) -> dict[str, str]:
             for number, (path, file) in enumerate(some):
                 link = Path(folder) / str(number) / path.removeprefix(store_dir() + "/")[33:]
                 link.parent.mkdir()
-                # The name in the store is the file's own name; a symbolic link would be added as a link.
+                # The store path gets the file's name. A symbolic link would be added as a link.
                 os.link(file, link)
                 links.append(link)
             printed = run(["nix-store", "--add-fixed", "sha256", *links]).stdout.split()
@@ -90,8 +91,8 @@ def add(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def add_folder(folder: Path) -> str:
-    """Add a folder, under its own name, as a recursive fixed output.
+    """Add a folder as a recursive fixed output under its own name.
 
-    :returns: the path that the store made of it.
+    :returns: store path.
     """
     return run(["nix-store", "--add-fixed", "--recursive", "sha256", folder]).stdout.strip()

@@ -1,4 +1,4 @@
-"""Fetch by name: which lock, and what to do when the archives no longer hold what it names."""
+"""Fetch images by name, and refresh locks whose artifacts are gone from the archives."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ log = logging.getLogger("hubsmith.fetch")
 def obtain(root: Path, images: Sequence[str], fetcher: Fetcher, *, refresh_if_gone: bool = False) -> Report:
     """Fetch the toolchain and some images.
 
-    :param root: the project's tree.
-    :param refresh_if_gone: when a committed lock cannot be fetched, go on with one that is solved anew and kept apart
-        from it (:func:`hubsmith.lock.locate` finds it). A committed lock that can be fetched always wins.
+    :param root: project tree.
+    :param images: names of images.
+    :param fetcher: does the work and collects the report.
+    :param refresh_if_gone: if artifacts of a committed lock are gone, solve again and use that lock, which is kept
+        outside the tree (:func:`hubsmith.lock.locate` finds it). A committed lock that can be fetched is always used.
     :raises LockError: a lock is missing or does not match its definition.
-    :raises ArtifactsGone: archives no longer hold some artifacts, and none may be solved anew.
+    :raises ArtifactsGone: artifacts are gone, and ``refresh_if_gone`` is not set.
     :raises FetchError: an archive cannot be reached, or sends other bytes.
     """
     names = list(dict.fromkeys([TOOLS, *(name for image in images for name in locks_of(root, image))]))
@@ -54,14 +56,14 @@ def obtain(root: Path, images: Sequence[str], fetcher: Fetcher, *, refresh_if_go
 
 
 def _explained(error: ArtifactsGone, suite: str) -> ArtifactsGone:
-    # Imported late: it needs the clients of the archives.
+    # Imported late, because it loads the archives' clients.
     from hubsmith.fetch.gone import explain
 
     return explain(error, suite)
 
 
 def _usable(root: Path, inputs: Inputs, fetcher: Fetcher) -> Lock | None:
-    """The refreshed lock of an earlier run, when there is one that can still be fetched."""
+    """Return the refreshed lock of an earlier run if it can still be fetched."""
     choice = locate(root, inputs.name, refreshed=True)
     if not choice.refreshed:
         return None
@@ -75,7 +77,7 @@ def _usable(root: Path, inputs: Inputs, fetcher: Fetcher) -> Lock | None:
 
 
 def _solved(inputs: Inputs, error: ArtifactsGone) -> Lock:
-    """A new refreshed lock."""
+    """Create a refreshed lock."""
     from hubsmith.lock.solve import solve
 
     log.warning("WARNING: %s: %s", inputs.name, _explained(error, inputs.suite).what)

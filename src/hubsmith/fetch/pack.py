@@ -1,7 +1,7 @@
-"""Packs: all inputs of an image in one file, for a build on a machine without archives, or years later.
+"""Packs: all inputs of an image in one file, for builds without network, or years later.
 
-A pack is a plain tar: `locks/<name>.lock.json`, then `artifacts/<sha256>` in order of the checksums. Owners, modes and
-times are fixed, so the same locks make the same bytes.
+A pack is a plain tar with `locks/<name>.lock.json`, then `artifacts/<sha256>` sorted by checksum. Owners, modes and
+times are fixed, so the same locks give the same bytes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ _ARTIFACT = re.compile(r"artifacts/([0-9a-f]{64})")
 
 
 def pack(root: Path, image: str, target: Path, *, refreshed: bool = False) -> int:
-    """Write the pack of an image, fetching what is not here yet.
+    """Write the pack of an image. Missing artifacts are fetched first.
 
-    :param refreshed: pack what the refreshed locks name, where there are such locks.
-    :returns: its size in bytes.
+    :param root: project tree.
+    :param image: name of the image.
+    :param target: file to write.
+    :param refreshed: prefer refreshed locks.
+    :returns: size in bytes.
     :raises HubsmithError: see :func:`hubsmith.fetch.obtain.obtain`.
     """
     locks = {}
@@ -65,20 +68,20 @@ def _write(stream: IO[bytes], locks: Mapping[str, Lock], cache: Cache) -> None:
             if not cache.has(sha256, artifact.size):
                 path = Path(artifact_path(artifact))
             if files.sha256(path) != sha256:
-                raise FetchError(
-                    "its bytes on this machine are damaged", where=str(path), mend=f"delete {path}, then hubsmith fetch"
-                )
+                raise FetchError("the file is damaged", where=str(path), mend=f"delete {path}, then hubsmith fetch")
             with path.open("rb") as content:
                 add(f"artifacts/{sha256}", artifact.size, content)
 
 
 def unpack(source: Path, root: Path, images: Sequence[str]) -> Report:
-    """Feed the cache and the store from a pack, without any network.
+    """Add the contents of a pack to the cache and the store, without network.
 
-    A pack's lock that is not the committed one is kept apart from it, as a refreshed one is.
+    A lock in the pack that differs from the committed one is stored as a refreshed lock.
 
-    :param images: those that the pack must hold; all that it holds when none is named.
-    :raises FetchError: the pack cannot be read, is damaged, or lacks artifacts of the locks.
+    :param source: the pack.
+    :param root: project tree.
+    :param images: images that the pack must contain; by default all in the pack.
+    :raises FetchError: the pack cannot be read, is damaged, or lacks artifacts.
     """
     fetcher = Fetcher(offline=True)
     try:
@@ -104,7 +107,7 @@ def unpack(source: Path, root: Path, images: Sequence[str]) -> Report:
 
 
 def _read(tar: tarfile.TarFile, cache: Cache) -> dict[str, str]:
-    """The texts of the locks; every artifact goes into the cache."""
+    """Read the locks' texts, and put every artifact into the cache."""
     texts = {}
     for member in tar:
         content = tar.extractfile(member)

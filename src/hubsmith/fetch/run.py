@@ -1,4 +1,4 @@
-"""Fetch: what the locks name, into the cache and into the Nix store."""
+"""Fetch the artifacts of locks into the cache and the Nix store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from hubsmith.lock.models import Lock
 
 @dataclass
 class Report:
-    """What a fetch did; sizes in bytes, times in seconds."""
+    """Report of a fetch. Sizes are in bytes, times in seconds.
+
+    :ivar refreshed: names of images whose refreshed lock was used.
+    """
 
     artifacts: int = 0
     size: int = 0
@@ -28,11 +31,10 @@ class Report:
     downloaded_size: int = 0
     added: int = 0
     seconds: float = 0.0
-    #: The names whose refreshed lock was used.
     refreshed: list[str] = field(default_factory=list)
 
     def json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the report as plain data."""
         return asdict(self)
 
 
@@ -40,8 +42,9 @@ class Report:
 class Fetcher:
     """Makes artifacts valid in the Nix store, by way of the cache.
 
-    :ivar jobs: parallel transfers.
-    :ivar offline: never ask a server.
+    :ivar jobs: number of parallel transfers.
+    :ivar offline: use no network.
+    :ivar report: sum of all calls.
     """
 
     cache: Cache = field(default_factory=Cache)
@@ -50,11 +53,11 @@ class Fetcher:
     report: Report = field(default_factory=Report)
 
     def fetch(self, locks: Sequence[Lock]) -> Report:
-        """Fetch every artifact of some locks.
+        """Fetch all artifacts of some locks.
 
-        :returns: what all calls of this fetcher did so far.
-        :raises ArtifactsGone: archives no longer hold some of them; all others are in the cache.
-        :raises FetchError: an archive cannot be reached or sends other bytes, or (offline) something is missing.
+        :returns: report of all calls so far.
+        :raises ArtifactsGone: some artifacts are gone from the archives. All others are in the cache.
+        :raises FetchError: an archive cannot be reached or sends other bytes, or an artifact is missing offline.
         """
         began = time.monotonic()
         artifacts = artifacts_of(locks)
@@ -77,7 +80,7 @@ class Fetcher:
         return self.report
 
     def into_cache(self, artifacts: Sequence[Artifact]) -> None:
-        """Download what is not in the cache.
+        """Download artifacts that are not in the cache.
 
         :raises ArtifactsGone: see :meth:`fetch`.
         :raises FetchError: see :meth:`fetch`.
@@ -90,7 +93,7 @@ class Fetcher:
             more = f"\n  - and {len(missing) - 10} more" if len(missing) > 10 else ""
             count = "1 artifact is" if len(missing) == 1 else f"{len(missing)} artifacts are"
             raise FetchError(f"{count} missing, and no archive may be asked:{names}{more}")
-        # Imported late: the clients of the archives take half a second, and most calls have nothing to download.
+        # Imported late: the archives' clients take half a second to load, and most calls download nothing.
         from hubsmith.archives.transfer import download
 
         download(missing, self.cache, self.jobs)
@@ -101,7 +104,7 @@ class Fetcher:
         made = nixstore.add({path: self.cache.path(artifact.sha256) for path, artifact in wanted.items()})
         damaged = {path: artifact for path, artifact in wanted.items() if made[path] != path}
         if damaged:
-            # The bytes in the cache went bad after they were verified.
+            # The cached files were damaged after they had been verified.
             for artifact in damaged.values():
                 self.cache.drop(artifact.sha256)
             self.into_cache(list(damaged.values()))
@@ -115,7 +118,7 @@ class Fetcher:
         from hubsmith.lock import busybox
 
         deb = busybox.package(tools.debian)
-        # The package itself may be valid in the store and no longer be in the cache.
+        # The package may be in the store but no longer in the cache.
         self.into_cache([artifact for artifact in artifacts if artifact.sha256 == deb.sha256])
         with TemporaryDirectory(prefix=".busybox-", dir=self.cache.folder) as folder:
             target = Path(folder) / "busybox"
@@ -127,5 +130,5 @@ class Fetcher:
 
 
 def artifact_path(artifact: Artifact) -> str:
-    """Where an artifact is in the Nix store."""
+    """Return an artifact's path in the Nix store."""
     return nixstore.fixed_path(artifact.sha256, artifact.store_name)

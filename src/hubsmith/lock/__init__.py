@@ -1,4 +1,4 @@
-"""Locks: every artifact of an image, solved once by the real solvers and written down with its checksum."""
+"""Locks: every artifact of an image with its checksum, as chosen by apt, pip and npm."""
 
 from hubsmith.lock.files import LockChoice, committed_path, load, locate, save
 from hubsmith.lock.inputs import Inputs, inputs_of

@@ -1,4 +1,4 @@
-"""What there is to fetch: one artifact per `.deb`, wheel and npm tarball of a lock."""
+"""Artifacts of a lock: one per `.deb`, wheel and npm tarball."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hubsmith.lock.models import DebianPackage, Lock
 
 
 def artifacts_of(locks: Iterable[Lock]) -> list[Artifact]:
-    """All artifacts of some locks: each once, sorted."""
+    """Return the artifacts of some locks, sorted and without duplicates."""
     found: dict[tuple[str, str], Artifact] = {}
 
     def add(artifact: Artifact) -> None:
@@ -28,5 +28,5 @@ def artifacts_of(locks: Iterable[Lock]) -> list[Artifact]:
 
 
 def artifact_of(deb: DebianPackage) -> Artifact:
-    """The artifact of one Debian package."""
+    """Return the artifact of a Debian package."""
     return Artifact(deb.archive, deb.name, deb.version, deb.path, deb.size, deb.sha256)

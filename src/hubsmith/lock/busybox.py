@@ -1,4 +1,4 @@
-"""The one static executable that starts the toolchain."""
+"""The static busybox that bootstraps the toolchain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGE = "busybox-static"
 
 
 def package(packages: Iterable[DebianPackage]) -> DebianPackage:
-    """The package that holds it.
+    """Find the package that contains busybox.
 
     :raises LockError: the toolchain has no such package.
     """
@@ -26,11 +26,12 @@ def package(packages: Iterable[DebianPackage]) -> DebianPackage:
 
 
 def extract(deb: Path, target: Path) -> None:
-    """Write the executable of a `.deb` to `<target>/bin/busybox` (mode 0555).
+    """Extract busybox from a `.deb` to `<target>/bin/busybox` (mode 0555).
 
-    A folder, because busybox goes by the name that it is called by, and a store path's own name starts with a hash.
+    The target is a folder because busybox acts on the name it is called by, and the name of a store path starts with a
+    hash.
 
-    :raises LockError: the package holds no `bin/busybox`.
+    :raises LockError: the package does not contain `bin/busybox`.
     """
     with DebFile(str(deb)) as opened:
         for name in opened.data:
@@ -46,5 +47,5 @@ def extract(deb: Path, target: Path) -> None:
 
 
 def nar_sha256(folder: Path) -> str:
-    """The checksum (hex) of a folder's serialisation as a Nix archive."""
+    """Return the SHA-256 (hex) of a folder's Nix archive (NAR)."""
     return run(["nix-hash", "--type", "sha256", folder]).stdout.strip()

@@ -19,7 +19,7 @@ Key = tuple[str, str]
 
 
 class Solver:
-    """apt's view of one suite."""
+    """Solver for the packages of one suite."""
 
     def __init__(self, apt: AptRoot) -> None:
         self.apt = apt
@@ -31,10 +31,12 @@ class Solver:
                 self.required.add(stanza.name)
 
     def solve(self, names: Sequence[str], *, bootable: bool, where: str) -> list[DebianPackage]:
-        """The packages asked for and all that they depend on (not what they recommend), sorted by name.
+        """Choose packages and their dependencies, without recommended packages.
 
-        :param bootable: with all essential and required packages.
-        :param where: the definition, for errors.
+        :param names: requested packages.
+        :param bootable: add all essential and required packages.
+        :param where: definition, for error messages.
+        :returns: packages sorted by name.
         :raises LockError: a package does not exist, or apt finds no solution.
         """
         known = {name for name, _ in self.index}
@@ -49,8 +51,8 @@ class Solver:
                 env=self.apt.env,
             )
         except CommandFailed as error:
-            told = error.stdout.strip().splitlines() + error.stderr.strip().splitlines()
-            raise LockError("apt finds no solution:\n" + "\n".join(told[-25:]), where=where) from None
+            output = error.stdout.strip().splitlines() + error.stderr.strip().splitlines()
+            raise LockError("apt finds no solution:\n" + "\n".join(output[-25:]), where=where) from None
         packages = [self._package(line) for line in done.stdout.splitlines() if line.startswith("'")]
         got = {package.name for package in packages}
         lost = [name for name in wanted if name in known and name not in got]

@@ -1,4 +1,4 @@
-"""Where locks are, and how they are read and written."""
+"""Lock files: location, reading and writing."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ from hubsmith.paths import cache_dir
 
 @dataclass(frozen=True)
 class LockChoice:
-    """The lock that a stage works with."""
+    """Lock to be used by a stage.
+
+    :ivar path: file of the lock.
+    :ivar refreshed: whether it replaces the committed lock, whose artifacts are gone from the archives.
+    """
 
     path: Path
-    #: It was solved anew because the archives no longer hold what the committed lock names.
     refreshed: bool
 
 
 def committed_path(root: Path, name: str) -> Path:
-    """The lock in the tree."""
+    """Return the path of the committed lock."""
     return root / "nix" / "tools.lock.json" if name == TOOLS else root / "images" / f"{name}.lock.json"
 
 
 def refreshed_path(name: str) -> Path:
-    """The lock that `fetch --refresh-if-gone` keeps apart from the committed one."""
+    """Return the path of the lock that `fetch --refresh-if-gone` writes."""
     return cache_dir() / "locks" / f"{name}.lock.json"
 
 
 def locate(root: Path, name: str, *, refreshed: bool = False) -> LockChoice:
-    """The lock to work with.
+    """Choose between the committed and the refreshed lock.
 
-    :param refreshed: prefer the refreshed lock, when there is one that was made from this definition.
-    :raises DefinitionError: the definition is wrong.
+    :param refreshed: prefer the refreshed lock if it exists and matches the definition.
+    :raises DefinitionError: the definition is invalid.
     """
     apart = refreshed_path(name)
     if refreshed and apart.is_file():
@@ -54,7 +57,8 @@ def locate(root: Path, name: str, *, refreshed: bool = False) -> LockChoice:
 def load(path: Path, *, mend: str = "hubsmith lock") -> Lock:
     """Read a lock.
 
-    :raises LockError: it is missing or is not a lock of this version of hubsmith.
+    :param mend: hint for the error message.
+    :raises LockError: the lock is missing, or was not written by this version of hubsmith.
     """
     try:
         return Lock.model_validate_json(path.read_text(encoding="utf-8"))
@@ -69,19 +73,19 @@ def load(path: Path, *, mend: str = "hubsmith lock") -> Lock:
 
 
 def dumps(lock: Lock) -> str:
-    """A lock as its canonical text."""
+    """Return a lock as canonical JSON."""
     return files.canonical(json.loads(lock.model_dump_json(by_alias=True, exclude_none=True)))
 
 
 def save(lock: Lock, path: Path) -> None:
-    """Write a lock as canonical JSON, as a whole."""
+    """Write a lock as canonical JSON, atomically."""
     files.write(path, dumps(lock))
 
 
 def load_matching(path: Path, inputs: Inputs) -> Lock:
-    """Read a lock and insist that it was made from these inputs.
+    """Read a lock and check that it was made from these inputs.
 
-    :raises LockError: it is missing, or it was made from another definition.
+    :raises LockError: the lock is missing or was made from another definition.
     """
     mend = f"hubsmith lock {inputs.name}"
     lock = load(path, mend=mend)

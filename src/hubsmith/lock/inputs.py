@@ -1,6 +1,6 @@
-"""What a lock is made from: the part of a definition that the solvers see, and nothing else of it.
+"""Inputs of a lock: the part of a definition that the solvers see.
 
-Of an image that extends another one it is also what Nix has to know of the result.
+For an image that extends another one, also what Nix has to know of the result.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ from hubsmith import files
 from hubsmith.definition import define, load_tools
 from hubsmith.lock.models import Inherited
 
-#: The name under which the toolchain is locked, next to the images.
+#: Name of the toolchain's lock, next to those of the images.
 TOOLS = "tools"
 
-#: In every image root, as in debootstrap's "minbase" variant; essential and required packages come with it.
+#: Packages of every image, besides essential and required ones, as in debootstrap's "minbase" variant.
 ALWAYS = ("apt",)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The lockable inputs of an image or of the toolchain."""
+    """Inputs of the lock of an image or of the toolchain.
+
+    :ivar bootable: whether essential and required packages are added, as for an image, or not, as for the toolchain.
+    """
 
     name: str
     suite: str
     debian: tuple[str, ...]
-    #: Whether the root holds all essential and required packages (an image) or only what is asked for (the tools).
     bootable: bool
     python: dict[str, list[str]]
     npm: dict[str, list[str]]
@@ -35,7 +37,7 @@ class Inputs:
     inherited: Inherited | None = None
 
     def json(self) -> dict[str, Any]:
-        """As the value whose checksum a lock holds."""
+        """Return the value whose checksum is stored in a lock."""
         return {
             "suite": self.suite,
             "debian": list(self.debian),
@@ -47,22 +49,22 @@ class Inputs:
 
     @property
     def sha256(self) -> str:
-        """The checksum that a lock made from these inputs holds."""
+        """SHA-256 (hex) that is stored in a lock made from these inputs."""
         return files.canonical_sha256(self.json())
 
 
 def locks_of(root: Path, image: str) -> list[str]:
-    """The names of all locks that an image is built from: the toolchain's, its container images', its own.
+    """Return the names of all locks needed to build an image: toolchain, container images, image.
 
-    :raises DefinitionError: the definition is wrong.
+    :raises DefinitionError: the definition is invalid.
     """
     return [TOOLS] if image == TOOLS else [TOOLS, *define(root, image).image.image.containers, image]
 
 
 def inputs_of(root: Path, name: str) -> Inputs:
-    """The inputs of an image, or of the toolchain when the name is ``tools``.
+    """Return the inputs of an image, or of the toolchain if the name is ``tools``.
 
-    :raises DefinitionError: the definition is wrong.
+    :raises DefinitionError: the definition is invalid.
     """
     if name == TOOLS:
         tools = load_tools(root).tools

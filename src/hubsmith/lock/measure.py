@@ -1,6 +1,6 @@
-"""What solvers do not say: the size of a wheel, and the size and SHA-256 of an npm tarball.
+"""Facts that solvers do not report: sizes of wheels, sizes and SHA-256 of npm tarballs.
 
-What is downloaded for it stays in the cache, where a fetch finds it.
+Files are downloaded to find out, and stay in the cache for a later fetch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Tarball(Protocol):
-    """What is known of an npm tarball after solving."""
+    """Facts about an npm tarball after solving."""
 
     @property
     def name(self) -> str: ...
@@ -40,7 +40,7 @@ class Tarball(Protocol):
 
 
 class Wheel(Protocol):
-    """What is known of a wheel after solving."""
+    """Facts about a wheel after solving."""
 
     @property
     def name(self) -> str: ...
@@ -53,9 +53,9 @@ class Wheel(Protocol):
 
 
 def measure_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
-    """The size of each wheel, and the size of what is in it, in bytes.
+    """Return the size and the unpacked size of each wheel, in bytes.
 
-    :raises FetchError: one cannot be downloaded.
+    :raises FetchError: a wheel cannot be downloaded.
     """
     cache = Cache()
     source: PypiSource | None = None
@@ -75,9 +75,10 @@ def measure_wheels(wheels: Sequence[Wheel]) -> list[tuple[int, int]]:
 
 
 def measure_tarballs(tarballs: Sequence[Tarball]) -> list[tuple[str, int, int]]:
-    """The SHA-256 (hex), the size and the unpacked size in bytes of each, verified against npm's own SHA-512.
+    """Return SHA-256 (hex), size and unpacked size (bytes) of each tarball, verified against npm's SHA-512.
 
-    :raises LockError: the lock of npm gives no SHA-512 of one, or the registry sends other bytes.
+    :raises LockError: npm's lock has no SHA-512 of a tarball, or the registry does not have the file.
+    :raises FetchError: a tarball cannot be downloaded, or has another SHA-512.
     """
     cache = Cache()
     known = cache.folder / "sha512"

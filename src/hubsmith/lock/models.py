@@ -1,4 +1,4 @@
-"""The models of a lock file. No field holds a host name: an artifact is found by its path relative to its archive."""
+"""Models of a lock file. No field holds a host name: the path of an artifact is relative to its archive."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DebianPackage(_Frozen):
 
 
 class Wheel(_Frozen):
-    """One wheel of the Python package index; found by project name and file name."""
+    """One wheel, found in the Python package index by project name and file name."""
 
     name: str
     version: str
@@ -50,7 +50,7 @@ class PythonEnv(_Frozen):
 
 
 class NpmPackage(_Frozen):
-    """One package of an npm tree: unpacked at `location` below the tree, `path` is relative to the registry."""
+    """One package of an npm tree. `location` is relative to the tree, `path` to the registry."""
 
     name: str
     version: str
@@ -70,7 +70,7 @@ class NpmTree(_Frozen):
 
 
 class Busybox(_Frozen):
-    """The one executable that starts the toolchain, as `bin/busybox`: SHA-256 (hex) of the folder as a Nix archive."""
+    """The busybox that bootstraps the toolchain: SHA-256 (hex) of the Nix archive of a folder with `bin/busybox`."""
 
     nar_sha256: Sha256
 
@@ -92,13 +92,13 @@ class Inherited(_Frozen):
 
 
 class Lock(_Frozen):
-    """The lock of an image, or of the toolchain (`image` is then `tools` and `busybox` is set)."""
+    """Lock of an image, or of the toolchain (then `image` is `tools` and `busybox` is set)."""
 
-    #: The version of the format; one more when old locks can no longer be read.
+    #: Version of the format, increased if old locks can no longer be read.
     schema_: Literal[1] = Field(default=1, alias="schema")
     image: str
     inputs_sha256: Sha256
-    #: Seconds since 1970: the newest date among the archives' signed Release files.
+    #: Newest date among the archives' signed Release files, in seconds since 1970.
     source_date_epoch: int
     debian: list[DebianPackage]
     python: dict[str, PythonEnv]

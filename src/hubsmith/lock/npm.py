@@ -20,13 +20,13 @@ from hubsmith.run import CommandFailed, run
 
 log = logging.getLogger("hubsmith.lock")
 
-#: What the images run on, in npm's words.
+#: Platform of the images, in npm's terms.
 _TARGET = {"os": "linux", "cpu": "x64", "libc": "glibc"}
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """One package of npm's own lock, before its tarball was seen."""
+    """Package chosen by npm, before its tarball was downloaded."""
 
     name: str
     version: str
@@ -37,16 +37,16 @@ class Chosen:
 
 
 def node_of(packages: Sequence[DebianPackage], where: str) -> str:
-    """The version of Node.js that an image's Debian packages hold.
+    """Return the version of Node.js among an image's Debian packages.
 
-    :raises LockError: they hold none.
+    :raises LockError: Node.js is missing.
     """
     for package in packages:
         upstream = re.match(r"(?:\d+:)?(\d+\.\d+\.\d+)", package.version)
         if package.name == "nodejs" and upstream:
             return upstream[1]
     raise LockError(
-        "the modules ask for npm trees, but no package of the image is a Node.js",
+        "the modules ask for npm trees, but the image has no Node.js",
         where=where,
         mend='add "nodejs" to the Debian packages of the module',
     )
@@ -55,10 +55,13 @@ def node_of(packages: Sequence[DebianPackage], where: str) -> str:
 def solve(tree: str, requirements: Sequence[str], node: str, where: str) -> list[Chosen]:
     """Solve one tree.
 
-    A package whose `engines` do not fit the image's Node.js is taken when its dependents insist on it, with a warning.
+    If other packages require a package whose `engines` exclude the image's Node.js, it is chosen with a warning.
 
-    :param node: the version of Node.js in the image.
-    :raises LockError: npm finds no solution, or one that cannot be built offline.
+    :param tree: name of the tree.
+    :param requirements: npm package specifiers.
+    :param node: version of Node.js in the image.
+    :param where: definition, for error messages.
+    :raises LockError: npm finds no solution, or one that cannot be installed offline.
     """
     config = npm_config()
     with TemporaryDirectory(prefix="hubsmith-npm-") as folder:
@@ -76,8 +79,9 @@ def solve(tree: str, requirements: Sequence[str], node: str, where: str) -> list
         try:
             done = run(argv, cwd=Path(folder), env=settings)
         except CommandFailed as error:
-            told = f"npm finds no solution for the tree {tree!r}:\n{error.stderr.strip()}"
-            raise LockError(told, where=where) from None
+            raise LockError(
+                f"npm finds no solution for the tree {tree!r}:\n{error.stderr.strip()}", where=where
+            ) from None
         _warn_of_engines(done.stderr, where)
         lock = json.loads((Path(folder) / "package-lock.json").read_text())
     return [
@@ -88,7 +92,7 @@ def solve(tree: str, requirements: Sequence[str], node: str, where: str) -> list
 
 
 def complete(requirements: Sequence[str], chosen: Sequence[Chosen]) -> NpmTree:
-    """A solved tree with the size and SHA-256 of each tarball.
+    """Add the size and SHA-256 of each tarball to a solved tree.
 
     :raises LockError: see :func:`hubsmith.lock.measure.measure_tarballs`.
     """
@@ -109,11 +113,11 @@ def _warn_of_engines(stderr: str, where: str) -> None:
         if found := re.search(r"EBADENGINE\s+package: '(.+)'", line):
             package = found[1]
         if found := re.search(r"EBADENGINE\s+required: \{ (.+) \}", line):
-            log.warning("%s: warning: npm's %s asks for %s, which the image does not have", where, package, found[1])
+            log.warning("%s: warning: the npm package %s requires %s, which the image lacks", where, package, found[1])
 
 
 def _wanted(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry is unpacked on its own on the target (a bundled one comes inside its parent's tarball)."""
+    """Whether a package is installed from its own tarball. Bundled packages are in their parent's tarball."""
     if entry.get("inBundle") or entry.get("dev"):
         return False
     return all(_fits(entry.get(key, []), here) for key, here in _TARGET.items())
@@ -134,8 +138,7 @@ def _chosen(location: str, entry: Mapping[str, Any], registry: str, where: str) 
         raise LockError(f"the npm package {name} does not come from the registry ({resolved or 'a link'})", where=where)
     if entry.get("hasInstallScript"):
         raise LockError(
-            f"the npm package {name} {entry['version']} wants to run a script when it is installed; an offline build "
-            "runs none",
+            f"the npm package {name} {entry['version']} has an install script, which an offline build cannot run",
             where=where,
         )
     return Chosen(
@@ -149,7 +152,7 @@ def _chosen(location: str, entry: Mapping[str, Any], registry: str, where: str) 
 
 
 def registry_path(resolved: str, registry: str) -> str:
-    """The path of a tarball relative to its registry, whatever host the registry's metadata names."""
+    """Return the path of a tarball relative to its registry, whatever host the registry's metadata names."""
     path = urllib.parse.unquote(urllib.parse.urlsplit(resolved).path)
     prefix = urllib.parse.unquote(urllib.parse.urlsplit(registry).path)
     return path.removeprefix(prefix).lstrip("/")

@@ -1,8 +1,8 @@
-"""Run pip with the environment markers of the machine that packages are for, instead of this one's.
+"""Run pip with the environment markers of the target instead of this computer's.
 
-pip chooses wheels for a foreign Python with `--python-version` and `--platform`, but it evaluates markers such as
-`python_version < "3.12"` with the interpreter that it runs on (https://github.com/pypa/pip/issues/11664). Called as a
-script: the first argument is the marker environment as JSON, the others are pip's own.
+With `--python-version` and `--platform` pip chooses wheels for another Python. But it evaluates markers such as
+`python_version < "3.12"` for its own interpreter (https://github.com/pypa/pip/issues/11664). Run as a script. The first
+argument is the marker environment as JSON, the others are passed to pip.
 """
 
 from __future__ import annotations

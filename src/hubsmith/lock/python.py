@@ -1,4 +1,4 @@
-"""Solve Python requirements with pip, for the image's own Python and C library."""
+"""Solve Python requirements with pip, for the Python and C library of an image."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hubsmith.lock.measure import measure_wheels
 from hubsmith.lock.models import DebianPackage, PythonEnv, Wheel
 from hubsmith.run import CommandFailed, run
 
-#: The oldest C library that wheels are tagged for with a version of their own (PEP 600's manylinux1).
+#: Minor version of the oldest glibc with a platform tag (manylinux1 in PEP 600).
 OLDEST_GLIBC_MINOR = 5
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 
 
 @dataclass(frozen=True, order=True)
 class Chosen:
-    """One wheel that pip chose."""
+    """Wheel chosen by pip."""
 
     name: str
     version: str
@@ -34,19 +34,19 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Target:
-    """The Python and the C library of an image."""
+    """Python and glibc versions of an image."""
 
     python: str
     glibc: str
 
     @property
     def minor(self) -> str:
-        """`3.13`"""
+        """Python version without the patch level, such as `3.13`."""
         return ".".join(self.python.split(".")[:2])
 
     @property
     def platforms(self) -> list[str]:
-        """The platform tags of wheels that run there, the newest first."""
+        """Platform tags of compatible wheels, newest first."""
         newest = int(self.glibc.split(".")[1])
         tags = []
         for minor in range(newest, OLDEST_GLIBC_MINOR - 1, -1):
@@ -57,7 +57,7 @@ class Target:
 
     @property
     def markers(self) -> dict[str, str]:
-        """The environment of PEP 508 markers there."""
+        """Environment for PEP 508 markers."""
         return {
             "implementation_name": "cpython",
             "implementation_version": self.python,
@@ -74,9 +74,9 @@ class Target:
 
 
 def target_of(packages: Sequence[DebianPackage], where: str) -> Target:
-    """The target that an image's Debian packages make.
+    """Find the versions of Python and glibc among an image's Debian packages.
 
-    :raises LockError: they hold no Python.
+    :raises LockError: Python or glibc is missing.
     """
     python = glibc = None
     for package in packages:
@@ -87,7 +87,7 @@ def target_of(packages: Sequence[DebianPackage], where: str) -> Target:
             glibc = upstream[1]
     if not python or not glibc:
         raise LockError(
-            "the modules ask for Python environments, but no package of the image is a Python",
+            "the modules ask for Python environments, but the image has no Python",
             where=where,
             mend='add "python3" to the Debian packages of the module',
         )
@@ -97,13 +97,17 @@ def target_of(packages: Sequence[DebianPackage], where: str) -> Target:
 def solve(env: str, requirements: Sequence[str], target: Target, where: str) -> list[Chosen]:
     """Solve one environment.
 
-    :returns: its wheels, sorted by name.
-    :raises LockError: pip finds no solution made of wheels.
+    :param env: name of the environment.
+    :param requirements: pip requirements.
+    :param target: versions of the image.
+    :param where: definition, for error messages.
+    :returns: wheels sorted by name.
+    :raises LockError: pip finds no solution that consists of wheels only.
     """
     config = pip_config()
     with TemporaryDirectory(prefix="hubsmith-pip-") as folder:
         report = Path(folder) / "report.json"
-        # Addresses may carry credentials: not as arguments, which every user of the machine can read.
+        # Addresses may contain credentials, and every user of this computer can read command lines.
         settings = {"PIP_INDEX_URL": config.index_url, "PIP_EXTRA_INDEX_URL": " ".join(config.extra_index_urls)}
         argv: list[str | Path] = [
             sys.executable, Path(__file__).with_name("pip_for_target.py"), json.dumps(target.markers),
@@ -115,7 +119,7 @@ def solve(env: str, requirements: Sequence[str], target: Target, where: str) -> 
             "--", *requirements,
         ]  # fmt: skip
         try:
-            # Wheels that lie about on this machine are in no archive.
+            # Ignore local wheels: the archives do not have them.
             run(argv, env={**settings, "PIP_FIND_LINKS": "", "PIP_NO_INDEX": "0"})
         except CommandFailed as error:
             raise LockError(
@@ -129,13 +133,13 @@ def solve(env: str, requirements: Sequence[str], target: Target, where: str) -> 
         name = re.sub(r"[-_.]+", "-", meta["name"]).lower()
         sha256 = one["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
         if not sha256:
-            raise LockError(f"the index gives no SHA-256 of {file}", where=where)
+            raise LockError(f"the index has no SHA-256 of {file}", where=where)
         wheels.append(Chosen(name, meta["version"], file, sha256))
     return sorted(wheels)
 
 
 def complete(requirements: Sequence[str], chosen: Sequence[Chosen]) -> PythonEnv:
-    """A solved environment with the size of each wheel.
+    """Add the size of each wheel to a solved environment.
 
     :raises FetchError: see :func:`hubsmith.lock.measure.measure_wheels`.
     """

@@ -1,4 +1,4 @@
-"""Solve the inputs of images and of the toolchain into locks."""
+"""Create locks: run all solvers for some images and the toolchain."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = logging.getLogger("hubsmith.lock")
 
 
 def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
-    """Solve each, with one state of the archives for all of them.
+    """Solve all inputs against one state of the archives.
 
-    :returns: a lock by name.
-    :raises LockError: a solver finds no solution, or an archive or its signature is not good.
+    :returns: locks by name.
+    :raises LockError: a solver finds no solution, an archive cannot be read, or its signature is invalid.
     """
     locks: dict[str, Lock] = {}
     with ExitStack() as stack:
@@ -58,7 +58,7 @@ def solve(wanted: Sequence[Inputs]) -> dict[str, Lock]:
 def _environments(
     inputs: Inputs, debian: Sequence[DebianPackage], where: str
 ) -> tuple[dict[str, PythonEnv], dict[str, NpmTree]]:
-    # pip and npm work side by side; what they chose is downloaded afterwards, under one bar at a time.
+    # pip and npm run in parallel. Downloads follow afterwards, with one progress bar at a time.
     with ThreadPoolExecutor(4) as pool:
         target = python.target_of(debian, where) if inputs.python else None
         node = npm.node_of(debian, where) if inputs.npm else ""

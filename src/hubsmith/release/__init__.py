@@ -1,4 +1,4 @@
-"""Releases: folders with an image, what proves it, and a signature; made of what a build and its tests put out.
+"""Releases: signed folders with an image, its manifest and its test report.
 
-Whoever has such a folder needs neither the tree nor this program to check it: `sha256sum` and `ssh-keygen` will do.
+To verify one, neither the tree nor this program is needed: `sha256sum` and `ssh-keygen` are enough.
 """

@@ -1,4 +1,4 @@
-"""What is in a release's folder."""
+"""The folder of a release: its files and `release.json`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from hubsmith.errors import HubsmithError
 from hubsmith.words import nearest
 
 ABOUT, MANIFEST, REPORT, NOTES = "release.json", "manifest.json", "test-report.json", "notes.md"
-#: What a version may look like: it becomes a part of file names, of image names and of properties in clouds.
+#: Syntax of a version, which becomes part of file names, image names and image properties.
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,63}")
 
 
 class About(BaseModel):
-    """``release.json``.
+    """Contents of ``release.json``.
 
-    :ivar source: the commit of the tree, with ``+changes`` when it was not clean; empty when the tree is no checkout.
-    :ivar made: when, in UTC (ISO 8601).
-    :ivar previous: the version of the release that the notes compare with.
-    :ivar manifest_sha256: of the manifest's canonical text.
-    :ivar image_sha256: of the qcow2, which is what was tested.
-    :ivar openstack: the properties of the image in a cloud, by the modules' definitions.
-    :ivar min_disk_gb: of the disk (GiB) that a machine needs, as clouds count.
+    :ivar source: Git commit of the tree, with ``+changes`` if it was not clean; empty outside a checkout.
+    :ivar made: creation time in UTC (ISO 8601).
+    :ivar previous: version of the release that the notes compare with.
+    :ivar manifest_sha256: SHA-256 of the manifest's canonical text.
+    :ivar image_sha256: SHA-256 of the qcow2 file, which was tested.
+    :ivar openstack: image properties in Glance, from the modules.
+    :ivar min_disk_gb: minimum disk size in GiB.
+    :ivar min_ram_mb: minimum memory in MiB.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,48 +49,48 @@ class About(BaseModel):
 
 @dataclass(frozen=True)
 class Release:
-    """One folder."""
+    """A release: its folder and its metadata."""
 
     folder: Path
     about: About
 
     @classmethod
     def load(cls, folder: Path) -> Release:
-        """Read a folder; what it says is not proven (:func:`hubsmith.release.verify.verify` does that).
+        """Read a release without verifying it (see :func:`hubsmith.release.verify.verify`).
 
-        :raises HubsmithError: it is no release.
+        :raises HubsmithError: the folder is not a release.
         """
         file = folder / ABOUT
         if not file.is_file():
-            raise HubsmithError(f"no release: there is no {ABOUT}", where=str(folder), mend="hubsmith release IMAGE")
+            raise HubsmithError(f"not a release: no {ABOUT}", where=str(folder), mend="hubsmith release IMAGE")
         try:
             return cls(folder, About.model_validate_json(file.read_text(encoding="utf-8")))
         except (ValidationError, UnicodeDecodeError) as error:
-            raise HubsmithError(f"not a release that this version knows: {error}", where=str(file)) from error
+            raise HubsmithError(f"this version cannot read the release: {error}", where=str(file)) from error
 
     @property
     def qcow2(self) -> Path:
-        """The disk as it was tested."""
+        """Path of the tested disk."""
         return self.folder / f"{self.about.image}.qcow2"
 
     @property
     def raw(self) -> Path:
-        """The same disk as plain bytes."""
+        """Path of the same disk in raw format."""
         return self.folder / f"{self.about.image}.raw"
 
     @property
     def report(self) -> dict[str, Any]:
-        """What the tests said; empty when that is not there."""
+        """Test report; empty if missing."""
         return table(self.folder / REPORT)
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What the image was built from; empty when that is not there."""
+        """Manifest of the image; empty if missing."""
         return table(self.folder / MANIFEST)
 
 
 def table(file: Path) -> dict[str, Any]:
-    """A JSON file that somebody else may have damaged; empty when it is missing or holds no object."""
+    """Read an untrusted JSON file; empty if it is missing or is not a JSON object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -98,20 +99,24 @@ def table(file: Path) -> dict[str, Any]:
 
 
 def unproven(report: dict[str, Any], sha256: str) -> str:
-    """Why a report does not prove the bytes of that checksum; empty when it does."""
+    """Return why a report does not prove an image; empty if it does.
+
+    :param sha256: SHA-256 of the image.
+    """
     if not report:
-        return "there is no report of its tests"
+        return "there is no test report"
     if report.get("sha256") != sha256:
-        return f"the report is of other bytes ({str(report.get('sha256'))[:12]}…, not {sha256[:12]}…)"
+        return f"the report is about other bytes ({str(report.get('sha256'))[:12]}…, not {sha256[:12]}…)"
     if report.get("green") is not True:
         return "the report is not green"
     return ""
 
 
 def releases(place: Path, image: str | None = None) -> list[Release]:
-    """The releases in a folder, the oldest first; those of one image, or all.
+    """Return the releases in a folder, oldest first.
 
-    :raises HubsmithError: one of them cannot be read.
+    :param image: only releases of this image.
+    :raises HubsmithError: a release cannot be read.
     """
     found = [Release.load(file.parent) for file in place.glob(f"*/{ABOUT}") if not file.parent.name.startswith(".")]
     chosen = [one for one in found if image in (None, one.about.image)]
@@ -119,21 +124,21 @@ def releases(place: Path, image: str | None = None) -> list[Release]:
 
 
 def check_version(version: str) -> str:
-    """The version itself.
+    """Return the version if it is valid.
 
-    :raises HubsmithError: it cannot be one.
+    :raises HubsmithError: the version is invalid.
     """
     if not VERSION.fullmatch(version):
         raise HubsmithError(
-            f"{version!r} cannot be a version: up to 64 letters, digits and '.+~_-', beginning with a letter or a digit"
+            f"invalid version {version!r}: up to 64 letters, digits and '.+~_-', starting with a letter or a digit"
         )
     return version
 
 
 def find(place: Path, name: str) -> Release:
-    """A release by its folder, or by the name of one in ``place`` (`master-2026.11.23`).
+    """Find a release by its folder, or by its name in ``place``, such as `master-2026.11.23`.
 
-    :raises HubsmithError: there is none.
+    :raises HubsmithError: there is no such release.
     """
     if (Path(name) / ABOUT).is_file() or not (place / name / ABOUT).is_file():
         if Path(name).is_dir():

@@ -1,4 +1,4 @@
-"""Make a release of what a build and its tests have put out."""
+"""Create a release from a built and tested image."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from hubsmith.release.folder import (
 from hubsmith.release.notes import notes
 from hubsmith.run import CommandFailed, run
 
-#: What is taken over from the build's folder beside the disk.
-TAKEN = (MANIFEST, "sbom.cdx.json", "entries.json", "roothash", REPORT)
+#: Files copied from the output folder, besides the disk.
+COPIED = (MANIFEST, "sbom.cdx.json", "entries.json", "roothash", REPORT)
 
 
 def place_of(root: Path) -> Path:
-    """Where a tree's releases are."""
+    """Return the folder of a tree's releases."""
     return root / "out" / "releases"
 
 
@@ -42,18 +42,19 @@ def make(
     root: Path, image: str, *, key: Path, say: Callable[[str], None], version: str | None = None,
     since: Path | None = None,
 ) -> Release:  # fmt: skip
-    """A folder `out/releases/IMAGE-VERSION`, which is there as a whole or not at all; one that is there with the same
-    image is left alone.
+    """Create `out/releases/IMAGE-VERSION` atomically. An existing release of the same image is left unchanged.
 
-    :param key: signs it.
-    :param say: gets a line per step.
-    :param version: without one, the date of the image's packages and the beginning of its manifest's checksum.
-    :param since: the release that the notes compare with; without it, the one that was made last.
-    :raises HubsmithError: the image is not built, is not what this tree describes, or is not proven; another image
-        was released under this version; the key cannot be used.
+    :param root: project tree.
+    :param image: name of the image.
+    :param key: key for the signature.
+    :param say: called with one line per step.
+    :param version: by default the date of the newest package and the start of the manifest's checksum.
+    :param since: release that the notes compare with; by default the latest.
+    :raises HubsmithError: the image is not built, does not match this tree, or is not proven; the version is already
+        used for another image; or the key cannot be used.
     """
     output = Output.of(root, image)
-    say("comparing the image with its checksum, its plan and its report")
+    say("checking the image against its checksum, plan and report")
     sha256 = _proven(root, output)
     manifest = output.manifest
     version = check_version(default_version(output) if version is None else version)
@@ -74,7 +75,7 @@ def make(
     partial.mkdir(parents=True)
     try:
         release = Release(partial, about)
-        for name in TAKEN:
+        for name in COPIED:
             if (output.folder / name).is_file():
                 shutil.copyfile(output.folder / name, partial / name)
         run(["cp", "--reflink=auto", "--sparse=always", output.disk, release.qcow2])
@@ -83,7 +84,7 @@ def make(
         text = notes(about, manifest, previous.manifest if previous else None, release.report)
         files.write(partial / NOTES, text)
         files.write(partial / ABOUT, files.canonical(about.model_dump(mode="json")))
-        say("checksums and signature")
+        say("signing the checksums")
         (partial / SUMS).write_text(files.sums(partial))
         signature.sign(partial / SUMS, key)
         os.sync()
@@ -95,14 +96,14 @@ def make(
 
 
 def default_version(output: Output) -> str:
-    """The date of the image's newest package and the beginning of its manifest's checksum: one image, one version."""
+    """Return the date of the newest package and the start of the manifest's checksum."""
     manifest = output.manifest
     day = datetime.datetime.fromtimestamp(manifest["source_date_epoch"], datetime.UTC)
     return f"{day:%Y.%m.%d}-{files.canonical_sha256(manifest)[:8]}"
 
 
 def source_of(root: Path) -> str:
-    """The commit of a tree; with ``+changes`` when it is not clean, empty when it is no checkout."""
+    """Return the Git commit of a tree, with ``+changes`` if it is not clean; empty outside a checkout."""
     try:
         commit = run(["git", "rev-parse", "HEAD"], cwd=root).stdout.strip()
         changed = run(["git", "status", "--porcelain", "--", "."], cwd=root).stdout.strip()
@@ -115,13 +116,13 @@ def _proven(root: Path, output: Output) -> str:
     sha256, disk = output.sha256, output.disk
     if files.sha256(disk) != sha256:
         raise HubsmithError(
-            f"it is not what was built ({SUMS} has another checksum)", where=str(disk),
+            f"the disk was changed after the build ({SUMS} has another checksum)", where=str(disk),
             mend=f"hubsmith build {output.image}",
         )  # fmt: skip
     manifest = output.manifest
     if dumps(manifest_of(root, output.image, refreshed=manifest["lock"]["refreshed"])) != dumps(manifest):
         raise HubsmithError(
-            "it was built from another tree than this one", where=str(disk), mend=f"hubsmith build {output.image}"
+            "the image was not built from this tree", where=str(disk), mend=f"hubsmith build {output.image}"
         )
     report = output.folder / REPORT
     if why := unproven(table(report), sha256):
@@ -132,7 +133,7 @@ def _proven(root: Path, output: Output) -> str:
 def _the_same(release: Release, sha256: str) -> Release:
     if release.about.image_sha256 != sha256:
         raise HubsmithError(
-            "there is a release of another image under this version", where=str(release.folder),
+            "another image was released with this version", where=str(release.folder),
             mend="hubsmith release IMAGE --version ANOTHER",
         )  # fmt: skip
     return release

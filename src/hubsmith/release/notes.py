@@ -1,4 +1,4 @@
-"""Notes of a release: what changed in the image since the last one, by their manifests."""
+"""Release notes: changes between the manifests of two releases."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Any
 from hubsmith.inspect.diff import Change, diff, things_of
 from hubsmith.release.folder import About
 
-#: Kinds of things in a manifest that are packages.
+#: Kinds of manifest entries that are packages.
 PACKAGES = ("debian", "python", "npm")
-#: Debian's archive of security updates, as locks name it.
+#: Name of Debian's security archive in locks.
 SECURITY = "debian-security"
 
 
 def notes(
     about: About, manifest: Mapping[str, Any], before: Mapping[str, Any] | None, report: Mapping[str, Any]
 ) -> str:
-    """The notes as Markdown.
+    """Return the release notes as Markdown.
 
-    :param before: the manifest of the last release, when there is one.
+    :param about: metadata of the release.
+    :param manifest: manifest of the release.
+    :param before: manifest of the previous release, or None.
+    :param report: test report.
     """
     counts = report.get("counts", {})
     lines = [
@@ -59,7 +62,7 @@ def notes(
 
 
 def is_security(change: Change) -> bool:
-    """Whether a package came from the archive of security updates with this change."""
+    """Whether the new version of a package comes from Debian's security archive."""
     return change.after is not None and change.after.get("archive") == SECURITY
 
 
@@ -74,8 +77,8 @@ def _lines(changes: Iterable[Change]) -> list[str]:
     found = []
     for one in changes:
         kind, _, name = one.thing.partition(" ")
-        told = " → ".join(text for text in (version(one.before), version(one.after)) if text)
+        versions = " → ".join(text for text in (version(one.before), version(one.after)) if text)
         if version(one.before) == version(one.after):
-            told = f"{version(one.after)}, built again"
-        found.append(f"- {name} {told}" + ("" if kind == "debian" else f" ({kind})"))
+            versions = f"{version(one.after)}, built again"
+        found.append(f"- {name} {versions}" + ("" if kind == "debian" else f" ({kind})"))
     return found

@@ -1,4 +1,4 @@
-"""Signatures of releases: OpenSSH's, since everybody who uses a cloud has `ssh-keygen`."""
+"""Signatures of releases, made with OpenSSH, because everyone who uses a cloud has `ssh-keygen`."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from hubsmith.errors import HubsmithError
 from hubsmith.paths import config_dir
 from hubsmith.run import CommandFailed, run
 
-#: What the signatures are for: one that was made for something else does not count.
+#: Namespace of the signatures. A signature made for another purpose is not accepted.
 NAMESPACE = "hubsmith-release"
-#: Who signs, to `ssh-keygen`; the key is what counts.
+#: Identity for `ssh-keygen`, which requires one. Only the key matters.
 IDENTITY = "release"
 
 
 class NotSigned(HubsmithError):
-    """A signature is missing, or is not by a key that is trusted."""
+    """A signature is missing or was not made with a trusted key."""
 
 
 def default_key() -> Path:
-    """The private key of whoever makes releases."""
+    """Return the path of the default private key."""
     return config_dir() / "release_key"
 
 
 def sign(file: Path, key: Path) -> Path:
     """Sign a file.
 
-    :param key: a private key, or the public one of a key that an agent holds.
-    :returns: the signature, `FILE.sig`.
-    :raises HubsmithError: there is no key, or it cannot be used.
+    :param key: private key, or the public key of one that an agent holds.
+    :returns: path of the signature, `FILE.sig`.
+    :raises HubsmithError: the key is missing or cannot be used.
     """
     if not key.is_file():
         raise HubsmithError(
-            "there is no key to sign with", where=str(key),
+            "the signing key is missing", where=str(key),
             mend=f"mkdir -p {key.parent} && ssh-keygen -t ed25519 -C hubsmith-release -f {key}",
         )  # fmt: skip
     try:
@@ -47,20 +47,20 @@ def sign(file: Path, key: Path) -> Path:
 
 
 def check(file: Path, keys: Path) -> str:
-    """Whether a file's signature is by one of some keys.
+    """Verify that a file was signed with a trusted key.
 
-    :param keys: public keys, one in a line.
-    :returns: the kind and the fingerprint of the key that signed.
-    :raises NotSigned: it is not, or there is none.
-    :raises HubsmithError: there are no keys to compare with.
+    :param keys: file with trusted public keys, one per line.
+    :returns: type and fingerprint of the key.
+    :raises NotSigned: the signature is missing or was not made with a trusted key.
+    :raises HubsmithError: the file of keys is missing.
     """
     signature = file.with_name(f"{file.name}.sig")
     if not signature.is_file():
         raise NotSigned("there is no signature", where=str(signature))
     if not keys.is_file():
         raise HubsmithError(
-            "there are no public keys to check the signature with", where=str(keys),
-            mend="hubsmith verify FOLDER --keys FILE   # of whoever made the release",
+            "the file of trusted public keys is missing", where=str(keys),
+            mend="hubsmith verify FOLDER --keys FILE   # ask the publisher of the release for it",
         )  # fmt: skip
     trusted = [line.strip() for line in keys.read_text(encoding="utf-8").splitlines() if line.strip()]
     lines = [f'{IDENTITY} namespaces="{NAMESPACE}" {line}\n' for line in trusted if not line.startswith("#")]
@@ -74,5 +74,5 @@ def check(file: Path, keys: Path) -> str:
             )
         except (CommandFailed, UnicodeDecodeError) as error:
             why = error.stderr.strip() if isinstance(error, CommandFailed) else str(error)
-            raise NotSigned(f"the signature is not by a key of {keys}: {why}", where=str(signature)) from error
+            raise NotSigned(f"not signed with a key in {keys}: {why}", where=str(signature)) from error
     return done.stdout.strip().partition(" with ")[2] or done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Is a release whole, signed, and what was tested?"""
+"""Verify that a release is complete, signed and tested."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from hubsmith.run import CommandFailed, run
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; ``why`` says what is wrong, and is empty when nothing is."""
+    """Result of one check.
+
+    :ivar what: what was checked.
+    :ivar why: what is wrong; empty if nothing is.
+    """
 
     what: str
     why: str = ""
 
 
 def verify(folder: Path, keys: Path, say: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
-    """Look at everything.
+    """Check everything and return all results.
 
-    :param keys: public keys of whoever may make releases.
-    :param say: gets each finding when it is made.
-    :raises HubsmithError: the folder is no release, or there are no keys.
+    :param keys: file with trusted public keys.
+    :param say: called with each result.
+    :raises HubsmithError: the folder is not a release, or the file of keys is missing.
     """
     release, found = Release.load(folder), []
     for finding in _findings(release, keys):

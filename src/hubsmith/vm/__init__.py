@@ -1,4 +1,4 @@
-"""Virtual machines for tests and local deployments: a library that knows nothing of hubs.
+"""Virtual machines for tests and local deployments. This library knows nothing about hubs.
 
 >>> with Testbed() as testbed:
 ...     machine = Machine(testbed, "hub", Path("out/master/master.qcow2"), Hardware(disk_size_gb=20))

@@ -1,8 +1,8 @@
-"""Which accelerator a machine gets: KVM where a guest really boots under it, else multi-threaded TCG.
+"""Choice of the accelerator: KVM if a guest really boots under it, else multi-threaded TCG.
 
-That ``/dev/kvm`` can be opened says little: under some nested virtualisation every guest dies with an emulation
-failure moments later, or `-cpu host` aborts QEMU. So a guest is booted: OVMF without any disk, on two processors,
-goes from real mode through paging to long mode and reports on the serial console that it found nothing to boot.
+A usable ``/dev/kvm`` proves little. Under some nested virtualisation every guest soon dies with an emulation failure,
+or `-cpu host` aborts QEMU. So a guest is booted as a probe: OVMF with two processors and no disk. It goes from real
+mode through paging to long mode, and reports on the serial console that it found nothing to boot.
 """
 
 from __future__ import annotations
@@ -32,30 +32,29 @@ DEVICE = Path("/dev/kvm")
 #: The environment variable that chooses the accelerator instead of the probe.
 CHOICE = "HUBSMITH_ACCEL"
 
-#: Seconds for the probe. Under KVM it takes about 1 s, under TCG on two busy cores 5 to 10 s.
+#: Timeout of the probe in seconds. It takes about 1 s under KVM, and 5 to 10 s under TCG on two busy cores.
 PROBE_TIMEOUT = 20.0
-#: What OVMF's boot manager prints when it is done with its work and has nothing to boot.
+#: Printed by OVMF's boot manager when it has nothing to boot.
 PROBE_MARK = b"BdsDxe"
 
-#: The oldest QEMU that may be used (decision 0012).
+#: Oldest supported QEMU (decision 0012).
 QEMU_MINIMUM = (9, 0)
 
-#: The processor under TCG. `max` is all that TCG can do, less
-#: - `la57`: five levels of page tables make every miss of the TLB dearer and serve only beyond 64 TB of memory;
-#: - `svm`: udev would load KVM into the guest, whose modules take seconds to unpack and verify.
+#: Processor under TCG: everything that TCG supports (`max`) except
+#: - `la57`: five levels of page tables make TLB misses slower, and help only beyond 64 TB of memory;
+#: - `svm`: udev would load the KVM modules in the guest, which takes seconds.
 TCG_CPU = "max,-la57,-svm"
-#: MiB for translated code of one machine. A boot of systemd and cloud-init outgrows the default of 1/4 of its memory
-#: never, but a full buffer is thrown away as a whole; 1 GiB of address space costs nothing until it is used.
-#: With 96 MiB the same boot took 221 s.
+#: MiB for translated code of one machine. A full buffer is thrown away as a whole: with 96 MiB a boot took 221 s.
+#: Address space costs nothing until it is used.
 TCG_BUFFER_MB = 1024
 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What runs the guest's processors, and why this one.
+    """Accelerator that runs the guest's processors.
 
     :ivar name: ``kvm`` or ``tcg``.
-    :ivar reason: one line for people; why KVM is not used, when it is not.
+    :ivar reason: one line for messages; says why KVM is not used, if it is not.
     """
 
     name: Literal["kvm", "tcg"]
@@ -63,14 +62,14 @@ class Accelerator:
 
     @property
     def arguments(self) -> list[str]:
-        """The options of QEMU."""
+        """Options for QEMU."""
         if self.name == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
         return ["-accel", f"tcg,thread=multi,tb-size={TCG_BUFFER_MB}", "-cpu", TCG_CPU]
 
 
 def qemu_version() -> str:
-    """The first line of ``qemu-system-x86_64 --version``.
+    """Return the first line of ``qemu-system-x86_64 --version``.
 
     :raises HubsmithError: QEMU is not installed.
     """
@@ -78,10 +77,11 @@ def qemu_version() -> str:
 
 
 def boots(accelerator: Accelerator, timeout: float = PROBE_TIMEOUT) -> tuple[bool, str]:
-    """Whether a guest boots under this accelerator, and in one line why not.
+    """Check whether a guest boots under an accelerator.
 
     :param timeout: seconds that the guest may take.
-    :raises HarnessFailed: the firmware is not installed, so that nothing can be said.
+    :returns: the result, and the reason in one line.
+    :raises HarnessFailed: the firmware is not installed.
     """
     if not OVMF_CODE.exists():
         raise HarnessFailed(f"the UEFI firmware {OVMF_CODE} is not installed", mend="scripts/setup")
@@ -119,8 +119,9 @@ def _reason(errors: str) -> str:
 
 
 def detect() -> Accelerator:
-    """The accelerator of this machine: what ``$HUBSMITH_ACCEL`` names (``kvm`` or ``tcg``), else KVM if a guest boots
-    under it. The probe's answer is kept for this boot, this QEMU and this user.
+    """Return the accelerator to use: ``$HUBSMITH_ACCEL`` (``kvm`` or ``tcg``), else KVM if a guest boots under it.
+
+    The result of the probe is cached for this boot, QEMU version and user.
 
     :raises HubsmithError: QEMU or its firmware is not installed, or the variable names something else.
     """
@@ -129,7 +130,7 @@ def detect() -> Accelerator:
             raise HubsmithError(f'unknown accelerator "{chosen}"', where=f"${CHOICE}", mend=f"{CHOICE}=tcg, or kvm")
         return Accelerator("kvm" if chosen == "kvm" else "tcg", f"${CHOICE} says so")
     if not os.access(DEVICE, os.R_OK | os.W_OK):
-        why = "this user may not open it" if DEVICE.exists() else "there is none"
+        why = "permission denied" if DEVICE.exists() else "not found"
         return _announce(Accelerator("tcg", f"{DEVICE}: {why}"))
     key = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "qemu": qemu_version()}
     cache = cache_dir() / "vm" / f"kvm-{os.geteuid()}.json"
@@ -155,7 +156,7 @@ _announced = False
 
 
 def _announce(accelerator: Accelerator) -> Accelerator:
-    """Say once per process that things will be slow, and why."""
+    """Log once per process that machines will be slow, and why."""
     global _announced
     if not _announced:
         log.info("machines run without hardware acceleration, about ten times slower (%s)", accelerator.reason)
@@ -164,9 +165,9 @@ def _announce(accelerator: Accelerator) -> Accelerator:
 
 
 def require_tools() -> None:
-    """Everything that the harness starts is installed.
+    """Check that all programs and firmware files are installed.
 
-    :raises HubsmithError: something is missing (the message names all of it), or QEMU is too old.
+    :raises HubsmithError: something is missing (the message lists everything), or QEMU is too old.
     """
     programs = (QEMU, "qemu-img", "xorriso", "ssh", "ssh-keygen", "setpriv")
     missing = [program for program in programs if shutil.which(program) is None]
@@ -176,4 +177,4 @@ def require_tools() -> None:
     version = qemu_version()
     number = re.search(r"version (\d+)\.(\d+)", version)
     if number is None or tuple(map(int, number.groups())) < QEMU_MINIMUM:
-        raise HubsmithError(f"{version}: at least {'.'.join(map(str, QEMU_MINIMUM))} is needed", mend="scripts/setup")
+        raise HubsmithError(f"{version}: at least {'.'.join(map(str, QEMU_MINIMUM))} is required", mend="scripts/setup")

@@ -1,4 +1,4 @@
-"""What holds at the end of every test for every machine: nothing died, on the console or in the journal."""
+"""Base checks at the end of every test: no panic, failed unit or similar on any machine's console or in its journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hubsmith.errors import HubsmithError
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import VirtualMachine
 
-#: Lines that no healthy machine prints, of the kernel and of systemd.
+#: Messages of the kernel and of systemd that no healthy machine prints.
 BAD = re.compile(
     r"Kernel panic|Oops:|BUG: |kernel BUG at|general protection fault|double fault"
     r"|WARNING: CPU: \d+ PID"
@@ -24,12 +24,12 @@ BAD = re.compile(
     r"|Failed with result '"
     r"|You are in (?:emergency|rescue) mode"
 )
-#: Lines like the above that say nothing about the image.
+#: Lines that match :data:`BAD` but are harmless.
 HARMLESS = re.compile(
-    # The kernel lists what it will do in such a case.
+    # Options that say what to do in such a case.
     r"Kernel command line:|Command line:|panic=|dracut-cmdline"
 )
-#: Under emulation these tell of a busy host: a processor of the guest did not run for a while.
+#: Under emulation these only mean that the host was busy and a guest processor did not run for a while.
 STALLS = re.compile(
     r"watchdog: BUG: soft lockup|rcu: INFO: rcu_\w+ (?:self-)?detected|blocked for more than \d+ seconds"
 )
@@ -41,10 +41,10 @@ _SCRIPT = (
 
 @dataclass(frozen=True)
 class Allowed:
-    """A line that is expected in one test.
+    """Message that is expected in one test.
 
-    :ivar pattern: a regular expression.
-    :ivar reason: why it is no fault.
+    :ivar pattern: regular expression.
+    :ivar reason: why the message is not a fault.
     """
 
     pattern: str
@@ -53,7 +53,7 @@ class Allowed:
 
 @dataclass(frozen=True)
 class Problem:
-    """A line that should not be there.
+    """Message that should not be there.
 
     :ivar where: ``console``, ``journal``, ``units`` or ``ssh``.
     """
@@ -67,11 +67,12 @@ class Problem:
 
 
 def problems(machine: VirtualMachine, allowed: Sequence[Allowed] = (), *, since: int = 0) -> list[Problem]:
-    """All problems of a machine.
+    """Find all problems of a machine.
 
-    The journal and the units are asked for when it runs Linux and is on.
+    The journal and the units are checked if the machine is on and runs Linux.
 
-    :param since: a place on the console; what came before is not judged.
+    :param allowed: expected messages.
+    :param since: console offset from which to check.
     """
     found = [Problem(machine.name, "console", line) for line in bad_lines(machine.console.text(since))]
     if isinstance(machine, Machine) and machine.running:
@@ -83,12 +84,12 @@ def problems(machine: VirtualMachine, allowed: Sequence[Allowed] = (), *, since:
 
 
 def bad_lines(text: str) -> list[str]:
-    """The lines of a log that no healthy machine prints."""
+    """Return the lines of a log that no healthy machine prints."""
     return [line.strip() for line in text.splitlines() if BAD.search(line) and not HARMLESS.search(line)]
 
 
 def _inside(machine: Machine) -> list[Problem]:
-    # Python's and journalctl's (PCRE2) expressions agree on all that is used above.
+    # The syntax used above means the same in Python and in journalctl (PCRE2).
     quoted = "'" + BAD.pattern.replace("'", "'\\''") + "'"
     try:
         units, _, journal = machine.succeed(f"{_SCRIPT}{quoted} || test $? = 1", timeout=120).partition("==\n")
@@ -98,7 +99,7 @@ def _inside(machine: Machine) -> list[Problem]:
     for line in journal.splitlines():
         entry = json.loads(line)
         text = f"{entry.get('SYSLOG_IDENTIFIER', '')}: {entry.get('MESSAGE', '')}"
-        # Notebooks and other programs may print anything.
+        # Other programs, such as notebooks, may print anything.
         if entry.get("SYSLOG_IDENTIFIER") in ("kernel", "systemd") and not HARMLESS.search(text):
             found.append(Problem(machine.name, "journal", text))
     return found

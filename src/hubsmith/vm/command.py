@@ -1,6 +1,6 @@
 """QEMU's command line.
 
-QEMU runs inside the machine's folder, so all names here are relative to it (and a unix socket's name stays short).
+QEMU runs in the machine's folder, so file names are relative to it. This keeps the paths of Unix sockets short.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hubsmith.vm.accel import OVMF_CODE, QEMU, Accelerator
 from hubsmith.vm.hardware import Hardware
 
 MONITOR = "qmp.sock"
-#: Stands for two files: ``console.in``, a FIFO that is typed into, and ``console.out``, which leads to /dev/null.
+#: Base name of two files: ``console.in``, the FIFO for input, and ``console.out``, a link to /dev/null.
 CONSOLE = "console"
 CONSOLE_LOG = "console.log"
 AGENT = "agent.sock"
@@ -22,18 +22,18 @@ DISK = "disk.qcow2"
 
 
 def volume_file(name: str) -> str:
-    """The file of a further disk."""
+    """File name of an additional disk."""
     return f"volume-{name}.qcow2"
 
 
 @dataclass(frozen=True)
 class Attachments:
-    """What the metadata source adds to the hardware.
+    """Devices that a metadata source adds to the hardware.
 
-    :ivar drives: read-only raw images (ISO), by file name.
+    :ivar drives: file names of read-only raw images (ISO).
     :ivar smbios: fields of the SMBIOS system table, such as ``product``.
-    :ivar network: the guest's network in CIDR notation; empty for QEMU's own (10.0.2.0/24).
-    :ivar guest_forwards: ``address:port`` that the guest connects to, and the command that answers each connection.
+    :ivar network: network of the guest in CIDR notation; empty for QEMU's default (10.0.2.0/24).
+    :ivar guest_forwards: ``address:port`` as seen by the guest, and the command that serves each connection.
     """
 
     drives: tuple[str, ...] = ()
@@ -43,13 +43,13 @@ class Attachments:
 
 
 def mac(machine: str, nic: int) -> str:
-    """A MAC address that follows from the machine's name, in QEMU's range of locally administered ones."""
+    """Derive a MAC address from a machine's name, in QEMU's locally administered range."""
     digest = hashlib.sha256(f"{machine}/{nic}".encode()).digest()
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
 
 
 def comma(text: str) -> str:
-    """A value inside a comma-separated option."""
+    """Escape a value for a comma-separated option."""
     return text.replace(",", ",,")
 
 
@@ -63,12 +63,12 @@ def command(
     origin: str,
     incoming: bool = False,
 ) -> list[str]:
-    """The argument list.
+    """Return QEMU's argument list.
 
-    :param origin: the machine that it goes on from, or itself: the addresses of its NICs follow from that name.
-        (An address in a restored state holds until the guest reboots; then it is what the command line says.)
-    :param ports: guest port to host port, 0 for any.
-    :param incoming: wait for a machine's state instead of starting the firmware.
+    :param origin: machine whose saved state is restored, or ``name``. MAC addresses are derived from it. (A restored
+        guest keeps its address until it reboots; then the command line decides.)
+    :param ports: guest ports and their host ports; 0 lets the kernel choose.
+    :param incoming: wait for a saved state instead of starting the firmware.
     """
     argv = [
         QEMU, "-name", comma(name), "-nodefaults", "-no-user-config",
@@ -78,9 +78,9 @@ def command(
         "-chardev", f"pipe,id=console,path={CONSOLE},logfile={CONSOLE_LOG},logappend=on",
         "-serial", "chardev:console",
         "-device", "virtio-rng-pci",
-        # A changed id tells a restored guest's kernel to renew its random numbers: clones must not share them.
+        # A new ID makes the kernel of a restored guest reseed its random numbers, which clones must not share.
         "-device", "vmgenid,guid=auto",
-        # As in a cloud: the guest agent's port is there, and nobody need be at its other end.
+        # Clouds provide a port for the guest agent, whether or not anything is connected to it.
         "-chardev", f"socket,id=agent,path={AGENT},server=on,wait=off",
         "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
     ]  # fmt: skip
@@ -107,7 +107,7 @@ def _disks(hardware: Hardware, drives: Sequence[str]) -> list[str]:
         "virtio-scsi": "scsi-hd,drive=disk,bus=scsi.0,serial=system",
         "nvme": "nvme,drive=disk,serial=system",
     }[hardware.disk_bus]
-    # Number 0 is for a kernel that QEMU loads itself (`-kernel`).
+    # Boot index 0 is left for a kernel that QEMU loads itself (`-kernel`).
     argv = ["-device", "virtio-scsi-pci,id=scsi"] if hardware.disk_bus == "virtio-scsi" else []
     argv += ["-drive", f"if=none,id=disk,file={DISK},{options}", "-device", f"{device},{sector},bootindex=1"]
     for volume in hardware.volumes:
@@ -121,7 +121,7 @@ def _disks(hardware: Hardware, drives: Sequence[str]) -> list[str]:
 
 
 def lan_sockets(nic: str) -> tuple[str, str]:
-    """The names of a NIC's two datagram sockets: QEMU's and the network's."""
+    """File names of a NIC's two datagram sockets: QEMU's and the switch's."""
     return f"{nic}.sock", f"{nic}.lan.sock"
 
 
@@ -131,7 +131,7 @@ def _dgram(nic: str) -> str:
 
 
 def _network(origin: str, hardware: Hardware, attachments: Attachments, ports: Mapping[int, int]) -> list[str]:
-    # Without IPv6, since QEMU's leads nowhere and a guest would try it first.
+    # No IPv6: QEMU's leads nowhere, and guests would try it first.
     nat = ["user", "ipv6=off", f"restrict={'off' if hardware.outbound else 'on'}"]
     nat += [f"net={attachments.network}"] if attachments.network else []
     nat += [f"hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in sorted(ports.items())]
@@ -140,6 +140,6 @@ def _network(origin: str, hardware: Hardware, attachments: Attachments, ports: M
     for number, _ in enumerate(hardware.lans, start=1):
         argv += ["-netdev", _dgram(f"net{number}")]
     for number in range(len(hardware.lans) + 1):
-        # No boot ROM: nothing boots from the network, and loading it costs seconds under emulation.
+        # No boot ROM: nothing boots from the network, and loading a ROM takes seconds under emulation.
         argv += ["-device", f"virtio-net-pci,id=nic{number},netdev=net{number},mac={mac(origin, number)},romfile="]
     return argv

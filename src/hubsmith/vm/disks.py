@@ -1,10 +1,10 @@
-"""Disk files: overlays over the exact image, which is never written.
+"""Disk files: overlays over an image, which is never written.
 
-What a power cut means (:meth:`hubsmith.vm.machine.VirtualMachine.crash` kills QEMU with SIGKILL): the guest's page
-cache is gone, and so are writes to new clusters whose qcow2 tables QEMU had not yet written. A flush that was
-acknowledged survives, with ``cache=unsafe`` also: QEMU still writes its tables to the host's kernel at every flush
-(``bdrv_co_flush`` calls ``bdrv_co_flush_to_os`` first) and leaves out only the ``fdatasync``, which protects against
-a crash of the host. So tests use ``unsafe``, deployments ``writeback``.
+A simulated power cut (:meth:`hubsmith.vm.machine.VirtualMachine.crash`) kills QEMU with SIGKILL. The guest's page cache
+is lost, and so are writes to new clusters whose qcow2 tables QEMU has not written yet. Acknowledged flushes survive,
+even with ``cache=unsafe``: QEMU still writes its tables to the host's kernel at every flush (``bdrv_co_flush`` calls
+``bdrv_co_flush_to_os`` first). It only skips ``fdatasync``, which protects against a crash of the host. Therefore
+tests use ``unsafe`` and deployments ``writeback``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ GIB = 1024**3
 
 
 def virtual_size(image: Path) -> int:
-    """The size in bytes of the disk that an image file holds.
+    """Return the virtual size in bytes of a disk image.
 
-    :raises HubsmithError: there is no such file, or it is no disk image.
+    :raises HubsmithError: the file does not exist or is not a disk image.
     """
     return int(_info(image)["virtual-size"])
 
@@ -30,18 +30,18 @@ def virtual_size(image: Path) -> int:
 def _info(image: Path) -> dict[str, Any]:
     if not image.is_file():
         raise HubsmithError("there is no such disk image", where=str(image), mend="hubsmith build")
-    # Without the format it would be probed, and a guest could write a header that leads elsewhere.
+    # Give the format explicitly: a guest could write a header that makes QEMU's probing open another file.
     kind = "qcow2" if image.open("rb").read(4) == b"QFI\xfb" else "raw"
-    # -U: a running machine may hold the file.
+    # -U: a running machine may have locked the file.
     out = run(["qemu-img", "info", "-U", "-f", kind, "--output=json", image], timeout=60).stdout
     return dict(json.loads(out))
 
 
 def overlay(backing: Path, target: Path, size_gb: float | None = None) -> None:
-    """Make a writable layer over an image.
+    """Create a writable overlay over an image.
 
-    :param size_gb: size in GiB that the guest sees; by default the image's.
-    :raises HubsmithError: the image is larger than that, or is no image.
+    :param size_gb: virtual size in GiB; by default the image's.
+    :raises HubsmithError: the image is larger than that, or is not a disk image.
     """
     info = _info(backing)
     size = [] if size_gb is None else [str(round(size_gb * GIB))]
@@ -61,15 +61,15 @@ def rebase(layer: Path, backing: str) -> None:
 
 
 def blank(target: Path, size_gb: float) -> None:
-    """Make an empty disk."""
+    """Create an empty disk of ``size_gb`` GiB."""
     _create(target, [], [str(round(size_gb * GIB))])
 
 
 def _create(target: Path, options: list[str], size: list[str]) -> None:
-    # As a whole or not at all: an interrupted start is simply repeated.
+    # Rename when complete, so that an interrupted start can be repeated.
     partial = target.with_suffix(".part")
     try:
         run(["qemu-img", "create", "-q", "-f", "qcow2", *options, partial, *size], timeout=60)
     except CommandFailed as error:
-        raise HarnessFailed(f"a disk could not be made: {error}") from error
+        raise HarnessFailed(f"cannot create a disk: {error}") from error
     partial.replace(target)

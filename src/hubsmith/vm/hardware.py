@@ -1,4 +1,4 @@
-"""What a machine is made of."""
+"""Description of a machine's hardware."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DiskBus = Literal["virtio-blk", "virtio-scsi", "nvme"]
 
 @dataclass(frozen=True)
 class Volume:
-    """A further disk, blank at first.
+    """Additional disk, initially blank.
 
-    :ivar name: the drive's serial number in the guest (``/dev/disk/by-id/*_NAME``).
-    :ivar size_gb: in GiB.
+    :ivar name: serial number of the drive in the guest (``/dev/disk/by-id/*_NAME``).
+    :ivar size_gb: size in GiB.
     """
 
     name: str
@@ -24,24 +24,23 @@ class Volume:
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine's hardware; all of it has a default.
+    """Hardware of a machine.
 
-    :ivar memory_mb: in MiB.
-    :ivar cpus: processors.
-    :ivar firmware: ``uefi`` (OVMF, with variables of its own) or ``bios`` (SeaBIOS).
-    :ivar disk_size_gb: size in GiB of the disk that the guest sees; by default that of the image. A machine never
-        has a smaller disk than its image.
-    :ivar disk_bus: where the system disk hangs: ``virtio-scsi`` is what Jetstream2 sets for images.
-    :ivar sector_size: of the system disk, in bytes: 512 or 4096.
-    :ivar volumes: further disks.
-    :ivar forwards: guest port to port on the host's 127.0.0.1; 0 lets the kernel choose a free one.
-    :ivar outbound: the guest reaches the host (as ``10.0.2.2``) and what lies beyond it. Without it, only the
-        forwards and the metadata service work.
-    :ivar lans: names of private networks between machines (:class:`hubsmith.vm.lan.Lan`): one more NIC for each.
-    :ivar display: a graphics adapter, for screenshots.
-    :ivar durable: flushes of the guest reach the host's disk. Off for tests: a power cut of a *machine* loses nothing
-        that the host's kernel has (see :mod:`hubsmith.vm.disks`).
-    :ivar extra: further options of QEMU, as they are.
+    :ivar memory_mb: memory in MiB.
+    :ivar cpus: number of processors.
+    :ivar firmware: ``uefi`` (OVMF, with its own variables) or ``bios`` (SeaBIOS).
+    :ivar disk_size_gb: size of the system disk in GiB; by default that of the image, and never less.
+    :ivar disk_bus: bus of the system disk. Jetstream2 sets ``virtio-scsi``.
+    :ivar sector_size: sector size of the system disk in bytes: 512 or 4096.
+    :ivar volumes: additional disks.
+    :ivar forwards: guest ports and their ports on the host's 127.0.0.1; 0 lets the kernel choose.
+    :ivar outbound: whether the guest reaches the host (at ``10.0.2.2``) and networks beyond it. Forwarded ports and
+        the metadata service work either way.
+    :ivar lans: names of private networks (:class:`hubsmith.vm.lan.Lan`), with one additional NIC each.
+    :ivar display: whether there is a graphics adapter, for screenshots.
+    :ivar durable: whether flushes of the guest reach the host's disk. Not needed in tests: a power cut of a machine
+        loses nothing that the host's kernel has received (see :mod:`hubsmith.vm.disks`).
+    :ivar extra: additional options for QEMU.
     """
 
     memory_mb: int = 3072

@@ -1,6 +1,6 @@
-"""Waits until a testbed's owner is dead, then ends what is left of its processes and removes its folder.
+"""Clean up after a testbed: wait until its owner is dead, kill remaining processes, and delete the folder.
 
-Run as a script with the folder as its argument, so that it shares nothing with the process that it outlives.
+It is run as a script with the folder as its argument, so that it shares nothing with the process it outlives.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-#: Held by the owner alone.
+#: Lock file held by the owner.
 OWNER = ".owner"
-#: Held by the owner and inherited by all its children and theirs.
+#: File that the owner and all its descendants have open.
 MEMBERS = ".members"
 
 
 def holders(lock: Path) -> set[int]:
-    """The processes that have the file open, other than this one."""
+    """IDs of other processes that have the file open."""
     found = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
@@ -31,7 +31,7 @@ def holders(lock: Path) -> set[int]:
 
 
 def main() -> None:
-    """Wait, end, remove."""
+    """Wait for the owner's death, then clean up."""
     folder = Path(sys.argv[1])
     with (folder / OWNER).open() as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)

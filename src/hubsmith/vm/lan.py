@@ -1,7 +1,7 @@
-"""A private network between machines: an Ethernet switch that can be cut in two, and needs no privileges.
+"""Private network between machines: an unprivileged Ethernet switch that can be partitioned.
 
-Each NIC is a pair of unix datagram sockets in its machine's folder (QEMU's ``-netdev dgram``), one Ethernet frame per
-datagram. There is no connection that could break, so machines come, crash and return as they like.
+Each NIC is a pair of Unix datagram sockets in its machine's folder (QEMU's ``-netdev dgram``), with one Ethernet frame
+per datagram. There are no connections, so machines can start, crash and return in any order.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from hubsmith.vm.command import lan_sockets
 
-#: Longest frame of an Ethernet with QEMU's largest offload.
+#: Longest Ethernet frame in bytes, with QEMU's largest offload.
 LARGEST = 65536 + 64
-#: Seconds after which a frame is offered again to a NIC whose queue is full, and how often.
+#: A frame for a NIC whose queue is full is sent again after so many seconds, and at most so many times.
 RETRY, RETRIES = 0.002, 500
 
 
@@ -44,9 +44,9 @@ class _Frame:
 
 
 class Lan:
-    """The switch; runs in a thread of its own until it is closed.
+    """The switch. It runs in its own thread until it is closed.
 
-    :param name: of its thread.
+    :param name: name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,11 +65,11 @@ class Lan:
         self._thread.start()
 
     def attach(self, folder: Path, nic: str, member: str) -> None:
-        """Put a NIC on the network, or put it on again after its machine has restarted.
+        """Connect a NIC, or connect it again after a restart of its machine.
 
-        :param folder: of the machine; the sockets are in it.
-        :param nic: the name of its netdev.
-        :param member: the machine's name, for :meth:`partition`.
+        :param folder: folder of the machine, which holds the sockets.
+        :param nic: name of the NIC's netdev.
+        :param member: name of the machine, for :meth:`partition`.
         """
         theirs, ours = lan_sockets(nic)
         with self._lock:
@@ -85,12 +85,12 @@ class Lan:
         self._wake()
 
     def detach(self, folder: Path, nic: str) -> None:
-        """Take a NIC off the network."""
+        """Disconnect a NIC."""
         with self._lock:
             self._detach(folder / lan_sockets(nic)[1])
 
     def partition(self, *groups: Iterable[str]) -> None:
-        """Cut the network: only members of one group reach each other, and who is in none reaches nobody."""
+        """Partition the network: machines reach only members of their group. Machines in no group are isolated."""
         with self._lock:
             self._groups = [set(group) for group in groups]
 
@@ -99,7 +99,7 @@ class Lan:
         self.partition()
 
     def close(self) -> None:
-        """End the thread and let go of the sockets."""
+        """Stop the thread and close the sockets."""
         if not self._closing:
             self._closing = True
             self._wake()
@@ -172,6 +172,6 @@ class Lan:
                 if frame.tries < RETRIES:
                     again.append(frame)
             except OSError:
-                pass  # that machine is off: its cable leads nowhere
+                pass  # that machine is off
         for frame in again:
             heapq.heappush(self._queue, frame)

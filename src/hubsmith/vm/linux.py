@@ -1,4 +1,4 @@
-"""A machine that runs Linux with systemd, an SSH server and cloud-init: what tests do inside."""
+"""Virtual machines that run Linux with systemd, sshd and cloud-init: commands, waits and reboots."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from hubsmith.vm.ssh import UNREACHABLE, Done, Ssh, sudo, write_config
 from hubsmith.vm.testbed import ssh_key
 from hubsmith.vm.waits import scaled, wait_until
 
-#: Seconds that the clock of a restored guest may be off: an SSH round trip under emulation.
+#: Tolerated clock error of a restored guest, in seconds: one SSH round trip under emulation.
 CLOCK_TOLERANCE = 5.0
 
 
 class Machine(VirtualMachine):
-    """An appliance.
+    """A Linux machine.
 
-    :param source: where its metadata comes from.
-    :param instance: the metadata; the run's SSH key is added to its keys.
-    :param user: who logs in by SSH: the image's default user, who may use sudo without a password.
+    :param source: metadata source.
+    :param instance: metadata; the testbed's SSH key is added to its keys.
+    :param user: user for SSH: the image's default user, who may use sudo without a password.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Machine(VirtualMachine):
     # Metadata
 
     def renew(self, instance: Instance) -> None:
-        """Give the machine other metadata, with its next start; the run's SSH key is added to its keys."""
+        """Replace the metadata at the next start. The testbed's SSH key is added to its keys."""
         public = self.key.with_suffix(".pub").read_text().strip()
         self.instance, self._delivered = replace(instance, ssh_keys=(*instance.ssh_keys, public)), False
 
@@ -71,26 +71,26 @@ class Machine(VirtualMachine):
             self._delivered = True
 
     def snapshot(self, label: str, *, resume: bool = True, timeout: float = 120) -> Snapshot:
-        """Freeze the machine as it runs.
+        """Save the running machine.
 
-        :raises HarnessFailed: QEMU could not write its state.
+        :raises HarnessFailed: QEMU cannot write its state.
         """
-        self._deliver()  # when another process has started it, with the same drives
+        self._deliver()  # for a machine that another process started with the same drives
         return super().snapshot(label, resume=resume, timeout=timeout)
 
     def restore(self, snapshot: Snapshot, *, timeout: float = 60) -> None:
-        """Go back to a snapshot, of this machine or of one with the same hardware, and set the clock right.
+        """Return to a snapshot of this machine, or of one with the same hardware, and set the clock.
 
-        :raises HarnessFailed: QEMU could not read the state.
+        :raises HarnessFailed: QEMU cannot read the state.
         """
-        self._delivered = True  # it is part of the snapshot
+        self._delivered = True  # the metadata is part of the snapshot
         super().restore(snapshot, timeout=timeout)
 
     # Commands
 
     @property
     def ssh(self) -> Ssh:
-        """The SSH client, with its shared connection open.
+        """SSH client, with the shared connection open.
 
         :raises HarnessFailed: the machine is off.
         """
@@ -104,11 +104,12 @@ class Machine(VirtualMachine):
         return self.testbed.spawn(argv, output=self.folder / "ssh.log")
 
     def execute(self, command: str, *, root: bool = True, timeout: float = 60, stdin: str | None = None) -> Done:
-        """Run a shell command, whatever its exit code.
+        """Run a shell command and return its output and exit code.
 
-        :param root: by sudo; otherwise as the default user.
+        :param root: run it with sudo, otherwise as the default user.
         :param timeout: seconds.
-        :raises ImageFailed: the guest is dead or cannot be reached.
+        :param stdin: text for standard input.
+        :raises ImageFailed: the guest died or cannot be reached.
         """
         self.alive()
         try:
@@ -122,29 +123,29 @@ class Machine(VirtualMachine):
         return done
 
     def succeed(self, command: str, *, root: bool = True, timeout: float = 60, stdin: str | None = None) -> str:
-        """Run a shell command that must end with exit code 0, and return its standard output.
+        """Run a shell command and return its standard output.
 
-        :raises ImageFailed: it did not.
+        :raises ImageFailed: the exit code is not 0.
         """
         done = self.execute(command, root=root, timeout=timeout, stdin=stdin)
         if done.rc != 0:
-            raise ImageFailed(f"`{command}` on {self.name!r} ended with exit code {done.rc}:\n{_output(done)}")
+            raise ImageFailed(f"`{command}` on {self.name!r} failed with exit code {done.rc}:\n{_output(done)}")
         return done.stdout
 
     def fail(self, command: str, *, root: bool = True, timeout: float = 60) -> str:
-        """Run a shell command that must end with another exit code than 0, and return both of its outputs.
+        """Run a shell command that must fail, and return its standard output and standard error.
 
-        :raises ImageFailed: it succeeded.
+        :raises ImageFailed: the exit code is 0.
         """
         done = self.execute(command, root=root, timeout=timeout)
         if done.rc == 0:
-            raise ImageFailed(f"`{command}` on {self.name!r} succeeded, and should not:\n{_output(done)}")
+            raise ImageFailed(f"`{command}` on {self.name!r} succeeded but should fail:\n{_output(done)}")
         return done.stdout + done.stderr
 
     @property
     def host(self) -> Any:
         """The machine as testinfra sees it, as root."""
-        # Imported late: it loads pytest, and commands have no use for it.
+        # Imported late: testinfra loads pytest, which commands do not need.
         import testinfra  # type: ignore[import-untyped]
 
         self.alive()
@@ -157,15 +158,15 @@ class Machine(VirtualMachine):
     # Waiting
 
     def wait_for_ssh(self, timeout: float = 300) -> None:
-        """Wait until a command runs by SSH.
+        """Wait until a command can be run over SSH.
 
-        :raises ImageFailed: the guest is dead, or the time is over.
+        :raises ImageFailed: the guest died, or the timeout expired.
         """
 
         def answers() -> bool:
             if not _accepts(self.port(22)):
                 return False
-            # Without the shared connection, which would be opened in vain until the guest is there.
+            # Not the shared connection: opening it fails until the guest answers.
             ssh = self._ssh or Ssh(
                 write_config(self.folder, self.name, self.port(22), self.user, self.key), self.name, self._spawn_ssh
             )
@@ -177,9 +178,9 @@ class Machine(VirtualMachine):
         self.wait_until(f"SSH of {self.name}", answers, timeout, interval=1)
 
     def wait_for_boot(self, timeout: float = 400) -> None:
-        """Wait for SSH, and then until systemd and cloud-init have done all that belongs to the boot.
+        """Wait for SSH, then until systemd and cloud-init have finished the boot.
 
-        :raises ImageFailed: a unit failed, or cloud-init did, or the time is over.
+        :raises ImageFailed: a unit or cloud-init failed, or the timeout expired.
         """
         started = time.monotonic()
         self.wait_for_ssh(timeout)
@@ -192,9 +193,9 @@ class Machine(VirtualMachine):
             raise ImageFailed(f"{self.name!r} is {state}; failed: {', '.join(units) or 'nothing'}\n{logs}")
 
     def wait_for_unit(self, unit: str, timeout: float = 120) -> None:
-        """Wait until a unit is active; fails at once when it failed, or when nothing will start it.
+        """Wait until a unit is active; fails at once if the unit failed or nothing will start it.
 
-        :raises ImageFailed: with the end of the unit's journal.
+        :raises ImageFailed: the unit did not become active. The message holds the end of its journal.
         """
 
         def active() -> bool:
@@ -215,7 +216,7 @@ class Machine(VirtualMachine):
         )  # fmt: skip
 
     def journal(self, unit: str | None = None, lines: int = 40) -> str:
-        """The end of the journal of this boot, of one unit or of all."""
+        """Last lines of this boot's journal, for one unit or for all."""
         of = f"-u {shlex.quote(unit)} " if unit else ""
         try:
             out = self.execute(f"journalctl -b --no-pager -q -o short-monotonic {of}-n {lines}").stdout
@@ -224,10 +225,12 @@ class Machine(VirtualMachine):
         return f"the journal of {unit or self.name}:\n{out.strip() or '(empty)'}"
 
     def get(self, path: str = "/", *, scheme: str = "https", host: str | None = None, timeout: float = 60) -> Answer:
-        """One HTTP request through the forwarded port; certificates are not judged, redirects not followed.
+        """Send one GET request through the forwarded port.
 
-        :param host: the ``Host`` header, and the name for TLS (SNI).
-        :raises OSError: no connection, or it broke.
+        Certificates are not verified and redirects are not followed.
+
+        :param host: value of the ``Host`` header.
+        :raises OSError: the connection failed.
         """
         port = self.port(443 if scheme == "https" else 80)
         if scheme == "https":
@@ -248,9 +251,9 @@ class Machine(VirtualMachine):
     def wait_for_http(
         self, path: str = "/", *, scheme: str = "https", status: Sequence[int] = (200,), timeout: float = 300
     ) -> Answer:
-        """Wait until a page answers with one of these statuses, and return the answer.
+        """Wait until a page answers with one of the given statuses, and return the response.
 
-        :raises ImageFailed: the guest is dead, or the time is over; says what was answered last.
+        :raises ImageFailed: the guest died, or the timeout expired. The message holds the last response.
         """
         last = "no connection"
 
@@ -275,32 +278,32 @@ class Machine(VirtualMachine):
 
     @property
     def url(self) -> str:
-        """Where the host reaches the machine by HTTPS."""
+        """HTTPS address of the machine, as seen from the host."""
         return f"https://127.0.0.1:{self.port(443)}"
 
     @property
     def host_address(self) -> str:
-        """The host's 127.0.0.1, as the guest sees it."""
+        """Address at which the guest reaches the host's 127.0.0.1."""
         return "169.254.2.2" if self.attachments.network else "10.0.2.2"
 
     # Power
 
     def reboot(self, timeout: float = 400) -> None:
-        """Restart the guest's system in an orderly way and wait until it is up again and well.
+        """Reboot the guest cleanly and wait until it has booted without a failed unit.
 
-        :raises ImageFailed: it did not go down or did not come back, or a unit failed.
+        :raises ImageFailed: the guest did not reboot, or a unit failed.
         """
         self.restart(timeout)
         self.wait_for_boot(timeout)
 
     def restart(self, timeout: float = 400, alive: Callable[[], None] | None = None) -> None:
-        """Restart the guest's system in an orderly way and wait for SSH, in whatever state it comes back.
+        """Reboot the guest cleanly and wait for SSH, whatever state it comes back in.
 
-        :param alive: raises when there is no sense in waiting on; by default when the guest is dead.
-        :raises ImageFailed: it did not go down or did not come back.
+        :param alive: raises if waiting is pointless; by default :meth:`alive`.
+        :raises ImageFailed: the guest did not reboot.
         """
         before = self.boot_id()
-        # In the background, so that the connection ends well before sshd does.
+        # In the background, so that the connection closes before sshd stops.
         self.succeed("systemd-run --quiet --on-active=1 systemctl reboot")
         self._before_freeze()
 
@@ -315,11 +318,11 @@ class Machine(VirtualMachine):
         )
 
     def boot_id(self) -> str:
-        """Changes with every boot."""
+        """Kernel's boot ID, which changes with every boot."""
         return self.succeed("cat /proc/sys/kernel/random/boot_id", root=False).strip()
 
     def kill(self) -> None:
-        """End QEMU at once; the machine can be started again."""
+        """Kill QEMU. The machine can be started again."""
         self._before_freeze()
         super().kill()
 
@@ -333,29 +336,31 @@ class Machine(VirtualMachine):
             self._ssh = None
 
     def _after_restore(self) -> None:
-        """Set the guest's clock, which stood still; its monotonic clock goes on from where it was."""
+        """Set the guest's wall clock, which stood still while the machine was saved."""
         self.wait_for_ssh(120)
         began = time.time()
         self.succeed(f"date -u -s @{began:.3f} >/dev/null")
         asked = time.time()
         guest = float(self.succeed("date +%s.%N", root=False))
-        # It may be late by the time that the command took to get there, and no more.
+        # The clock may be late by the time that the command took to arrive.
         if not began - CLOCK_TOLERANCE < guest < time.time() + CLOCK_TOLERANCE:
             raise HarnessFailed(f"the clock of the restored {self.name!r} is {guest - asked:.0f} s off")
 
     @classmethod
     def clone(cls, testbed: Place, name: str, snapshot: Snapshot, **more: Any) -> Machine:
-        """A new machine that goes on from a snapshot. It has the same addresses as the first one: do not put both on
-        one network."""
+        """Create a machine from a snapshot.
+
+        It has the addresses of the saved machine: do not put two of them on one network.
+        """
         machine = cls(testbed, name, snapshot.image, snapshot.hardware, source="none", **more)
         machine.restore(snapshot)
         return machine
 
 
 class Answer:
-    """An answer to an HTTP request.
+    """HTTP response.
 
-    :ivar headers: by lower-case name.
+    :ivar headers: values by lower-case name.
     """
 
     def __init__(self, status: int, headers: dict[str, str], text: str) -> None:
@@ -366,7 +371,7 @@ class Answer:
 
 
 def _accepts(port: int) -> bool:
-    """Whether the guest's server speaks first on a forwarded port: QEMU itself accepts every connection."""
+    """Whether the guest's server answers on a forwarded port. QEMU accepts every connection, so wait for a byte."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             return bool(connection.recv(1))

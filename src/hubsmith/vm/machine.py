@@ -1,6 +1,6 @@
-"""One virtual machine: its power, its devices and its console.
+"""One virtual machine: power, devices and console.
 
-Whatever runs inside is unknown here; :class:`hubsmith.vm.linux.Machine` adds what a Linux guest offers.
+Nothing here depends on the guest's software. :class:`hubsmith.vm.linux.Machine` adds what a Linux guest offers.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from hubsmith.vm.waits import scaled, wait_until
 
 log = logging.getLogger("hubsmith.vm")
 
-#: The host's own share of memory, in MiB, that a machine may not take.
+#: MiB of memory that a new machine must leave to the host.
 RESERVE_MB = 512
 _STATE = "memory"
-#: Where on the console the last start began, for whoever adopts the machine.
+#: File with the console offset of the last start, for processes that adopt the machine.
 _STARTED = "started-at"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A machine frozen in a moment: memory, disks and firmware variables, in a folder that is never written again."""
+    """A saved machine: memory, disks and firmware variables, in a folder that is never written again."""
 
     folder: Path
     origin: str
@@ -48,13 +48,13 @@ class Snapshot:
 
 
 class VirtualMachine:
-    """A machine over an image.
+    """A virtual machine whose disk is an overlay over an image.
 
-    :param testbed: where it lives.
-    :param name: unique in its testbed.
-    :param image: the disk image, which is never written.
-    :param attachments: what a metadata source adds (:mod:`hubsmith.vm.metadata`); its files lie in ``folder``.
-    :raises HubsmithError: there is no such image.
+    :param testbed: owns the machine's folder and processes.
+    :param name: unique in the testbed.
+    :param image: disk image, which is never written.
+    :param attachments: devices of the metadata source (:mod:`hubsmith.vm.metadata`), with files in ``folder``.
+    :raises HubsmithError: the image does not exist.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class VirtualMachine:
         if not image.is_file():
             raise HubsmithError("there is no such disk image", where=str(image), mend="hubsmith build")
         self.testbed, self.name, self.image = testbed, name, image.resolve()
-        # The name that its MAC addresses follow from; a clone keeps that of the machine it was.
+        # MAC addresses are derived from this name. A clone keeps the name of the machine that was saved.
         self.origin = name
         self.hardware = hardware or Hardware()
         self.attachments = attachments or Attachments()
@@ -88,7 +88,7 @@ class VirtualMachine:
     # Power
 
     def start(self, *, timeout: float = 30) -> None:
-        """Switch it on; returns when QEMU runs, long before the guest does.
+        """Power on. Returns once QEMU runs, long before the guest has booted.
 
         :raises HarnessFailed: QEMU did not start.
         """
@@ -99,12 +99,12 @@ class VirtualMachine:
 
     @property
     def running(self) -> bool:
-        """Whether it is on."""
+        """Whether the machine is on."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def qmp(self) -> QmpClient:
-        """The monitor.
+        """Connection to QEMU's monitor.
 
         :raises HarnessFailed: the machine is off.
         """
@@ -116,7 +116,7 @@ class VirtualMachine:
 
     @property
     def pid(self) -> int:
-        """The process id of QEMU.
+        """Process ID of QEMU.
 
         :raises HarnessFailed: the machine is off.
         """
@@ -125,9 +125,9 @@ class VirtualMachine:
         return self._process.pid
 
     def adopt(self) -> bool:
-        """Take over a machine that an earlier command started in this folder.
+        """Attach to a machine that an earlier command started in this folder.
 
-        :returns: whether it runs.
+        :returns: whether such a machine is running.
         """
         if self._process is None and (found := Adopted.find(self.folder)):
             self._process = found
@@ -138,7 +138,7 @@ class VirtualMachine:
         return self.running
 
     def let_go(self) -> None:
-        """Close all connections to the machine, which goes on."""
+        """Detach: close all connections; the machine keeps running."""
         self._before_freeze()
         # QEMU's monitor serves one client at a time.
         if self._qmp is not None:
@@ -146,9 +146,10 @@ class VirtualMachine:
             self._qmp = None
 
     def shutdown(self, timeout: float = 120) -> None:
-        """Press the power button and wait for the guest to switch itself off.
+        """Press the power button and wait until the guest has powered off.
 
-        :raises ImageFailed: it did not within ``timeout`` seconds.
+        :param timeout: seconds.
+        :raises ImageFailed: the guest is still on after ``timeout``.
         """
         if not self.running:
             return
@@ -159,17 +160,17 @@ class VirtualMachine:
         self._gone()
 
     def crash(self) -> None:
-        """Cut the power. What the guest had flushed survives, what it had not may be lost (:mod:`.disks`)."""
+        """Cut the power. Flushed data survives, other writes may be lost (see :mod:`hubsmith.vm.disks`)."""
         self.kill()
 
     def kill(self) -> None:
-        """End QEMU at once; the machine can be started again."""
+        """Kill QEMU. The machine can be started again."""
         if self._process is not None:
             kill(self._process)
             self._gone()
 
     def discard(self) -> None:
-        """End QEMU and remove all that is left of the machine."""
+        """Kill QEMU and delete the machine's folder."""
         self.kill()
         if self in self.testbed.machines:
             self.testbed.machines.remove(self)
@@ -180,10 +181,10 @@ class VirtualMachine:
         self.qmp.execute("system_reset")
 
     def alive(self) -> None:
-        """Return while it makes sense to wait for the guest.
+        """Check that the guest can still make progress.
 
-        :raises HarnessFailed: QEMU crashed.
-        :raises ImageFailed: the guest switched itself off, or the console shows that it is dead.
+        :raises HarnessFailed: the machine is off, or QEMU crashed.
+        :raises ImageFailed: the guest powered itself off, or its console shows a fatal error.
         """
         if self._process is None:
             raise HarnessFailed(f"the machine {self.name!r} is off")
@@ -198,24 +199,24 @@ class VirtualMachine:
             raise ImageFailed(f"the machine {self.name!r} is dead: {line}\n{self.seen()}")
 
     def seen(self, lines: int = 25) -> str:
-        """The end of the console, for error messages."""
+        """Last lines of the console, for error messages."""
         return f"the end of {self.name}'s console:\n{self.console.tail(lines, self.started_at) or '(nothing)'}"
 
     # Snapshots
 
     def snapshot(self, label: str, *, resume: bool = True, timeout: float = 120) -> Snapshot:
-        """Freeze the machine as it runs.
+        """Save the running machine.
 
-        QEMU writes its state and ends; with ``resume``, a new one goes on from there.
+        QEMU writes its state and exits. With ``resume``, a new QEMU continues from that state.
 
         :param timeout: seconds for writing the memory.
-        :raises HarnessFailed: QEMU could not write its state.
+        :raises HarnessFailed: QEMU cannot write its state.
         """
         self._before_freeze()
         folder = self.testbed.folder / f"snapshot-{label}"
         folder.mkdir()
         self.qmp.execute("stop")
-        # Bytes/s; the default of 128 MiB/s is meant for networks.
+        # In bytes/s. The default of 128 MiB/s is meant for networks.
         self.qmp.execute("migrate-set-parameters", max_bandwidth=2**40)
         self.qmp.execute("migrate", uri=f"exec:cat > {shlex.quote(str(folder / _STATE))}")
 
@@ -240,9 +241,9 @@ class VirtualMachine:
         return frozen
 
     def restore(self, snapshot: Snapshot, *, timeout: float = 60) -> None:
-        """Go back to a snapshot, of this machine or of one with the same hardware.
+        """Return to a snapshot of this machine, or of one with the same hardware.
 
-        :raises HarnessFailed: QEMU could not read the state.
+        :raises HarnessFailed: QEMU cannot read the state.
         """
         self.kill()
         for name in snapshot.files:
@@ -259,7 +260,7 @@ class VirtualMachine:
 
         def read() -> bool:
             self.alive()
-            # The machine was stopped when it was frozen, and so it wakes up.
+            # The machine was paused when it was saved, so it comes back paused.
             return bool(self.qmp.execute("query-status")["status"] == "paused")
 
         wait_until(f"{self.name} to be restored", read, timeout=timeout, interval=0.05, error=HarnessFailed)
@@ -267,35 +268,35 @@ class VirtualMachine:
         self._after_restore()
 
     def _before_freeze(self) -> None:
-        """For subclasses: let go of connections into the guest."""
+        """Hook for subclasses: close connections into the guest."""
 
     def _after_restore(self) -> None:
-        """For subclasses: mend what the leap in time broke."""
+        """Hook for subclasses: repair what the jump in time broke, such as the clock."""
 
     # Devices
 
     @property
     def mac(self) -> str:
-        """The address of the first NIC."""
+        """MAC address of the first NIC."""
         return command.mac(self.origin, 0)
 
     def port(self, guest: int) -> int:
-        """The port on the host's 127.0.0.1 that leads to a port of the guest.
+        """Port on the host's 127.0.0.1 that is forwarded to a guest port.
 
-        :raises HarnessFailed: the machine is off, or that port is not forwarded.
+        :raises HarnessFailed: the machine is off, or the port is not forwarded.
         """
         if not self.ports.get(guest):
             raise HarnessFailed(f"port {guest} of {self.name!r} is not forwarded, or the machine is off")
         return self.ports[guest]
 
     def set_link(self, up: bool, nic: int = 0) -> None:
-        """Plug or unplug a network cable."""
+        """Plug in or unplug a NIC's network cable."""
         self.qmp.execute("set_link", name=f"nic{nic}", up=up)
 
     def screenshot(self, file: Path) -> Path:
-        """Write what the graphics adapter shows, as PNG.
+        """Write a screenshot of the graphics adapter as PNG.
 
-        :raises HarnessFailed: the machine is off or has no graphics adapter.
+        :raises HarnessFailed: the machine is off, or has no graphics adapter.
         """
         self.qmp.execute("screendump", filename=str(file.resolve()), format="png")
         return file
@@ -305,28 +306,33 @@ class VirtualMachine:
         self.console.send(text)
 
     def send_keys(self, *keys: str) -> None:
-        """Press keys together on the keyboard, by QEMU's names: ``send_keys("ctrl", "alt", "delete")``."""
+        """Press several keys at once, by QEMU's names: ``send_keys("ctrl", "alt", "delete")``."""
         self.qmp.execute("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
 
     # Waiting
 
     def wait_until(self, what: str, check: Callable[[], object], timeout: float, interval: float = 0.25) -> None:
-        """Wait for anything; fails at once when the guest is dead.
+        """Wait for a condition; fails at once if the guest dies.
 
-        :raises ImageFailed: the guest is dead, or the time is over.
+        :param what: what is waited for, for the error message.
+        :param check: the condition.
+        :param timeout: seconds.
+        :param interval: seconds between two checks.
+        :raises ImageFailed: the guest died, or the timeout expired.
         """
         wait_until(what, check, timeout=timeout, interval=interval, alive=self.alive, seen=self.seen)
 
     def wait_for_console(
         self, pattern: str | re.Pattern[str], timeout: float, since: int | None = None
     ) -> re.Match[str]:
-        """Wait for a match on the console, by default since the machine was started.
+        """Wait for a match in the console output.
 
-        :raises ImageFailed: the guest is dead, or the time is over.
+        :param since: console offset to search from; by default the machine's last start.
+        :raises ImageFailed: the guest died, or the timeout expired.
         """
         start = self.started_at if since is None else since
         text = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
-        # `alive` would hide a match that is on the same page as a panic that is waited for.
+        # A panic may be what is waited for: do not let `alive` fail before the match is seen.
         return wait_until(
             f"/{text}/ on the console of {self.name}",
             lambda: self.console.search(pattern, start),
@@ -334,7 +340,7 @@ class VirtualMachine:
             alive=lambda: None if self.console.search(pattern, start) else self.alive(),
         )  # fmt: skip
 
-    # Within
+    # Internals
 
     def _make_files(self) -> None:
         if not (self.folder / command.DISK).exists():
@@ -350,16 +356,16 @@ class VirtualMachine:
     def _launch(self, *, incoming: bool, timeout: float) -> None:
         if free_memory_mb() < self.hardware.memory_mb + RESERVE_MB:
             raise HarnessFailed(
-                f"{self.name!r} wants {self.hardware.memory_mb} MiB of memory, the host has {free_memory_mb()} MiB left"
+                f"{self.name!r} needs {self.hardware.memory_mb} MiB of memory, the host has {free_memory_mb()} MiB left"
             )
         try:
             self._try_launch(self.ports, incoming, timeout)
         except _PortTaken:
-            # Ports of an earlier start of this machine, which somebody took meanwhile; those that the user chose stay.
+            # A port chosen by the kernel at an earlier start is taken now. Ports chosen by the user are kept.
             fresh = {guest: self.hardware.forwards[guest] for guest in self.ports}
             if fresh == self.ports:
                 raise
-            log.info("%s: a forwarded port was taken, choosing others", self.name)
+            log.info("%s: a forwarded port is in use, choosing others", self.name)
             self._try_launch(fresh, incoming, timeout)
         listening = forwarded(self.qmp.human("info usernet"))
         self.ports = {guest: listening[guest] for guest in self.ports}
@@ -396,7 +402,7 @@ class VirtualMachine:
             time.sleep(0.02)
 
     def plug_in(self) -> None:
-        """Put its NICs on their private networks."""
+        """Connect the NICs to their private networks."""
         for number, name in enumerate(self.hardware.lans, start=1):
             self.testbed.lan(name).attach(self.folder, f"net{number}", self.name)
 
@@ -412,11 +418,11 @@ class VirtualMachine:
 
 
 class _PortTaken(HarnessFailed):
-    """A host port of a forward is in use."""
+    """A forwarded host port is in use."""
 
 
 def forwarded(usernet: str) -> dict[int, int]:
-    """Guest ports and their host ports, from the human monitor's ``info usernet``."""
+    """Parse the human monitor's ``info usernet``: guest ports and their host ports."""
     # TCP[HOST_FORWARD]  12       127.0.0.1 40931       10.0.2.15    22     0     0
     line = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+(\d+)")
     return {int(guest): int(host) for host, guest in line.findall(usernet)}

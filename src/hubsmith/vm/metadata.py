@@ -1,14 +1,14 @@
-"""What a cloud tells a machine about itself, delivered without touching the image.
+"""Instance metadata, as clouds provide it to their machines. The image is not modified.
 
-| source | how the guest gets it | recognised by cloud-init by |
+| source | how the guest gets it | how cloud-init recognises it |
 |---|---|---|
 | ``nocloud`` | a volume labelled ``cidata`` | the label |
 | ``config-drive`` | a volume labelled ``config-2`` | the label |
 | ``openstack`` | HTTP at 169.254.169.254, ``/openstack/latest/`` | SMBIOS product ``OpenStack Nova`` |
 | ``ec2`` | HTTP at 169.254.169.254, ``/latest/`` with session tokens | SMBIOS UUID and serial ``ec2…`` |
-| ``none`` | not at all | |
+| ``none`` | no metadata | |
 
-The formats are those of https://docs.openstack.org/nova/latest/user/metadata.html,
+Formats: https://docs.openstack.org/nova/latest/user/metadata.html,
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-metadata.html and
 https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html.
 """
@@ -34,7 +34,7 @@ Source = Literal["nocloud", "config-drive", "openstack", "ec2", "none"]
 SOURCES: tuple[Source, ...] = ("nocloud", "config-drive", "openstack", "ec2", "none")
 
 ADDRESS = "169.254.169.254"
-#: A network of QEMU's that contains the address of the metadata service; its host is then 169.254.2.2.
+#: Network for QEMU that contains the address of the metadata service. The host is then 169.254.2.2.
 NETWORK = "169.254.0.0/16"
 SEED = "seed.iso"
 SERVICE = "metadata"
@@ -42,16 +42,16 @@ SERVICE = "metadata"
 
 @dataclass(frozen=True)
 class Instance:
-    """One machine, as its cloud knows it.
+    """Metadata of one machine.
 
-    :ivar hostname: without a domain.
-    :ivar user_data: what the person who launched it gave: a cloud-config, a script, or a multipart of them.
-    :ivar ssh_keys: public keys, in OpenSSH's format.
-    :ivar instance_id: changes when a machine is a new one to cloud-init; by default it follows from the hostname.
-    :ivar public_ipv4: its floating address, which it cannot know from its interfaces.
-    :ivar vendor_data: what the cloud itself adds; only OpenStack's sources and NoCloud have it.
+    :ivar hostname: host name without a domain.
+    :ivar user_data: cloud-config, script, or multipart of them.
+    :ivar ssh_keys: public keys in OpenSSH format.
+    :ivar instance_id: UUID. cloud-init treats a machine with another ID as new. By default derived from the hostname.
+    :ivar public_ipv4: floating IP, which the guest cannot see on its interfaces.
+    :ivar vendor_data: data added by the cloud; supported by ``nocloud``, ``config-drive`` and ``openstack``.
     :ivar network: for ``nocloud`` a network configuration (version 2), for ``config-drive`` a ``network_data.json``;
-        without it the guest asks by DHCP.
+        without it the guest uses DHCP.
     """
 
     hostname: str
@@ -64,18 +64,18 @@ class Instance:
 
     @property
     def identity(self) -> uuid.UUID:
-        """The instance's UUID."""
+        """UUID of the instance."""
         if self.instance_id:
             return uuid.UUID(self.instance_id)
         return uuid.UUID(bytes=hashlib.sha256(self.hostname.encode()).digest()[:16], version=4)
 
 
 def attach(folder: Path, source: Source, instance: Instance, mac: str) -> Attachments:
-    """Write the data into a machine's folder and say what QEMU needs to deliver it.
+    """Write the metadata into a machine's folder.
 
-    :param mac: the address of the machine's first NIC, by which EC2 names its networks.
-
-    :raises hubsmith.run.CommandFailed: the volume could not be made.
+    :param mac: MAC address of the first NIC, which identifies networks in EC2 metadata.
+    :returns: devices for QEMU that deliver the metadata.
+    :raises hubsmith.run.CommandFailed: the ISO image cannot be created.
     """
     if source == "nocloud":
         return _volume(folder, "cidata", _nocloud(instance))
@@ -87,24 +87,24 @@ def attach(folder: Path, source: Source, instance: Instance, mac: str) -> Attach
     served = folder / SERVICE
     _write(served / metadata_server.TREE, tree)
     if source == "ec2":
-        # cloud-init's ds-identify wants both to begin with "ec2", DataSourceEc2 wants them to be equal.
+        # cloud-init's ds-identify requires that both begin with "ec2", DataSourceEc2 that they are equal.
         identity = f"ec2{str(instance.identity)[3:]}"
         smbios = {"manufacturer": "Amazon EC2", "product": "t3.small", "uuid": identity, "serial": identity}
     else:
         smbios = {"manufacturer": "OpenStack Foundation", "product": "OpenStack Nova", "uuid": str(instance.identity)}
-    # One process per connection, started by QEMU: it lives no longer than the machine, and needs no port of the host.
+    # QEMU starts one process per connection, which ends with the machine and needs no port on the host.
     server = shlex.join([sys.executable, "-I", "-S", metadata_server.__file__, str(served.resolve())])
     return Attachments(smbios=smbios, network=NETWORK, guest_forwards={f"{ADDRESS}:80": server})
 
 
 def requests(folder: Path) -> list[str]:
-    """What guests asked the metadata service for: lines such as ``GET /latest/meta-data/public-ipv4 200``."""
+    """Return the log of the metadata service: lines such as ``GET /latest/meta-data/public-ipv4 200``."""
     log = folder / SERVICE / metadata_server.LOG
     return log.read_text().splitlines() if log.exists() else []
 
 
 def password(folder: Path) -> str | None:
-    """What the guest posted as its administrator's (encrypted) password, if it did."""
+    """Return the encrypted administrator password that the guest posted, or None."""
     posted = folder / SERVICE / metadata_server.PASSWORD
     return posted.read_text() if posted.exists() else None
 
@@ -141,7 +141,7 @@ def _openstack(instance: Instance) -> Tree:
         "devices": [],
     }
     tree = {"meta_data.json": json.dumps(meta), "user_data": instance.user_data}
-    # As a JSON string, which is the cloud-config itself; an object would name several.
+    # A JSON string is the cloud-config itself; an object would hold several.
     tree["vendor_data.json"] = json.dumps(instance.vendor_data) if instance.vendor_data else "{}"
     tree["vendor_data2.json"] = "{}"
     if instance.network:
@@ -188,7 +188,7 @@ def _volume(folder: Path, label: str, tree: Tree) -> Attachments:
         ["xorriso", "-as", "mkisofs", "-quiet", "-V", label, "-J", "-R", "-o", image, folder / "seed"],
         timeout=60,
     )
-    # It holds the user-data, that is secrets, and no longer needs a second copy.
+    # The image holds user-data, which is secret. Delete the second copy.
     image.chmod(0o600)
     shutil.rmtree(folder / "seed")
     return Attachments(drives=(SEED,))

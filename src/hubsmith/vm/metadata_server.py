@@ -1,7 +1,8 @@
-"""A cloud's metadata service over one connection on standard input and output; run as a script by QEMU.
+"""Metadata service of a cloud for one connection on standard input and output. QEMU runs it as a script.
 
-It serves the files of a folder as Nova and EC2 do: a directory is the list of its names, ``/latest/api/token`` gives a
-session token, ``/openstack/latest/password`` takes one post. Only the standard library, for a quick start.
+It serves the files of a folder as Nova and EC2 do. A directory is served as the list of its names.
+``/latest/api/token`` returns a session token, and ``/openstack/latest/password`` accepts one POST. It uses only the
+standard library, to start quickly.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 TREE = "tree"
-#: A directory's own listing, where it is not just the names of its files.
+#: Listing of a directory, if it is not just the names of its files.
 INDEX = ".index"
 LOG = "requests.log"
 PASSWORD = "password"
@@ -22,12 +23,12 @@ TOKEN = "c2Vzc2lvbg=="
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the requests of one connection."""
+    """Handler for the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
 
     def __init__(self, folder: Path) -> None:
-        # Not the base class's, which wants a socket server.
+        # Do not call the base class, which needs a socket server.
         self.folder = folder
         self.client_address = ("guest", 0)
         self.rfile: Any = sys.stdin.buffer
@@ -35,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = False
 
     def do_GET(self) -> None:
-        """A file, a list of names, or 404."""
+        """Serve a file, a listing, or 404."""
         path = self.path.partition("?")[0].strip("/")
         if path == "openstack/latest/password":
             posted = self.folder / PASSWORD
@@ -48,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, found.read_text())
         if (found / INDEX).exists():
             return self.answer(200, (found / INDEX).read_text())
-        # EC2 marks directories by a slash, and so does Nova below /latest/.
+        # EC2 marks directories with a slash, and so does Nova under /latest/.
         slash = "" if path in ("", "openstack") else "/"
         names = sorted(entry.name + (slash if entry.is_dir() else "") for entry in found.iterdir())
         return self.answer(200, "\n".join(names))
@@ -56,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def do_PUT(self) -> None:
-        """A session token."""
+        """Return a session token."""
         self.body()
         if self.path == "/latest/api/token":
             self.answer(200, TOKEN)
@@ -64,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(405, "")
 
     def do_POST(self) -> None:
-        """The administrator's password, once."""
+        """Accept the administrator's password, once."""
         body = self.body()
         if self.path != "/openstack/latest/password":
             return self.answer(405, "")
@@ -76,11 +77,11 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, "")
 
     def body(self) -> bytes:
-        """What came with the request."""
+        """Read the body of the request."""
         return bytes(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
 
     def answer(self, status: int, text: str) -> None:
-        """Send it, and note the request."""
+        """Send a response and log the request."""
         data = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
@@ -92,15 +93,15 @@ class Handler(BaseHTTPRequestHandler):
             log.write(f"{self.command} {self.path} {status}\n")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing on standard error, which is the guest's connection here."""
+        """Log nothing: standard error is the guest's connection."""
 
 
 def main() -> None:
-    """Serve until the guest hangs up."""
+    """Serve until the guest closes the connection."""
     handler = Handler(Path(sys.argv[1]))
     while not handler.close_connection:
         handler.handle_one_request()
-        # A whole answer in one piece: QEMU makes a packet of each write.
+        # Write each response at once: QEMU sends a packet per write.
         sys.stdout.buffer.write(handler.wfile.getvalue())
         sys.stdout.buffer.flush()
         handler.wfile = BytesIO()

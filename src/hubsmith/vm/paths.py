@@ -1,7 +1,7 @@
-"""Unix sockets at any path.
+"""Unix sockets at long paths.
 
-The kernel limits a unix socket's path to 107 bytes (``unix(7)``), and a machine's folder may lie deeper than that.
-QEMU is started inside the folder and given relative names; clients go through ``/proc/self/fd``.
+The kernel limits the path of a Unix socket to 107 bytes (``unix(7)``), and a machine's folder may have a longer path.
+QEMU runs in the folder and uses relative names. Clients connect through ``/proc/self/fd``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 
 def connect_unix(path: Path, timeout: float | None = None, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """Connect to a unix socket, however long its path is.
+    """Connect to a Unix socket at a path of any length.
 
-    :param timeout: seconds for the connection itself; the socket that is returned blocks.
-    :raises OSError: nobody listens there.
+    :param timeout: seconds for connecting; the returned socket is blocking.
+    :raises OSError: the connection failed.
     """
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     connection = socket.socket(socket.AF_UNIX, kind)

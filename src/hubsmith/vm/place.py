@@ -1,6 +1,6 @@
-"""Where machines live: what a machine needs of its testbed, and a place whose machines outlive the command.
+"""Owners of machines: the interface, and the implementation whose machines outlive the command.
 
-:class:`~hubsmith.vm.testbed.Testbed` is the place for tests; :class:`Lasting` the one for deployments.
+:class:`~hubsmith.vm.testbed.Testbed` is for tests, :class:`Lasting` for deployments.
 """
 
 from __future__ import annotations
@@ -23,28 +23,31 @@ QEMU_NAMES = "qemu-system-"
 
 
 class Process(Protocol):
-    """A running program: a child, or one that an earlier command started."""
+    """A process: a child, or one that an earlier command started."""
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Process ID."""
 
     def poll(self) -> int | None:
-        """Its exit code, or none while it runs."""
+        """Exit code, or None while the process runs."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait for the process to exit and return its exit code."""
 
 
 class Network(Protocol):
-    """A private network, as a machine sees it."""
+    """A private network, as a machine uses it."""
 
     def attach(self, folder: Path, nic: str, member: str) -> None:
-        """Put a NIC of the machine of that folder on it."""
+        """Connect a NIC of the machine in that folder."""
 
 
 class Place(Protocol):
-    """What machines live in."""
+    """Folder, processes and private networks of some machines.
+
+    :ivar lasting: whether machines keep running when this object is closed.
+    """
 
     folder: Path
     machines: list[VirtualMachine]
@@ -62,18 +65,18 @@ class Place(Protocol):
         """Start a program."""
 
     def lan(self, name: str) -> Network:
-        """The private network of that name."""
+        """Return the private network of that name, creating it if necessary."""
 
     def on_close(self, closer: Callable[[], object]) -> None:
-        """Call this when the place is left."""
+        """Register a function to be called on close."""
 
 
 class Lasting:
-    """A folder whose machines go on when the command that started them ends; a context manager.
+    """Machines that keep running when the command exits; a context manager.
 
-    What only serves the command, such as its SSH connections, ends with it.
+    Processes that only serve the command, such as SSH connections, end with it.
 
-    :param folder: kept, with everything in it.
+    :param folder: folder of the machines, which is kept.
     """
 
     lasting = True
@@ -92,10 +95,10 @@ class Lasting:
         output: Path | None = None,
         pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start a program: QEMU to last, anything else to end with the command."""
+        """Start a program. QEMU outlives the command, other programs end with it."""
         stays = str(argv[0]).startswith(QEMU_NAMES)
-        # In a session of its own, no hang-up of the terminal reaches it. setsid would fork, and so change the process
-        # id, if it led a group already.
+        # In its own session QEMU gets no SIGHUP from the terminal. setsid forks if it is a group leader, which would
+        # change the process ID: so QEMU gets no group of its own.
         words = ["setsid", *argv] if stays else ["setpriv", "--pdeathsig", "KILL", "--", *argv]
         with output.open("ab") if output else Path(os.devnull).open("wb") as stream:
             child = spawn(
@@ -107,14 +110,14 @@ class Lasting:
         return child
 
     def lan(self, name: str) -> LastingLan:
-        """The private network of that name, whose switch goes on as the machines do."""
+        """Return the private network of that name. Its switch keeps running, like the machines."""
         return LastingLan(self.folder / f"lan-{name}")
 
     def on_close(self, closer: Callable[[], object]) -> None:
-        """Nothing happens to machines when the place is left."""
+        """Ignore the function: nothing happens to the machines on close."""
 
     def close(self) -> None:
-        """Let go of the machines, which go on."""
+        """Detach; the machines keep running."""
         for machine in self.machines:
             machine.let_go()
         for child in self._helpers:
@@ -129,10 +132,10 @@ class Lasting:
 
 
 class Adopted:
-    """A QEMU that another process started.
+    """A QEMU process that another process started.
 
-    :param pid: its number.
-    :raises ProcessLookupError: it is gone.
+    :param pid: process ID.
+    :raises ProcessLookupError: the process does not exist.
     """
 
     def __init__(self, pid: int) -> None:
@@ -141,29 +144,32 @@ class Adopted:
 
     @classmethod
     def find(cls, folder: Path) -> Adopted | None:
-        """The QEMU that works in a folder, if there is one: no file could say so after a crash of the host."""
+        """Find the QEMU whose working directory is ``folder``.
+
+        A PID file would be wrong after a crash of the host.
+        """
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if (process / "exe").readlink().name.startswith(QEMU_NAMES) and (process / "cwd").samefile(folder):
                     found = cls(int(process.name))
-                    # Again, now that the handle holds it: the number could have changed hands.
+                    # Check again now that the handle is open: the process ID could have been reused.
                     if (process / "cwd").samefile(folder):
                         return found
         return None
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Process ID."""
         return self._pid
 
     def poll(self) -> int | None:
-        """0 when it has ended: the kernel tells its exit code only to its parent."""
+        """Return 0 if the process has exited, else None. Only its parent can read the real exit code."""
         return 0 if select.select([self._handle], [], [], 0)[0] else None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end.
+        """Wait for the process to exit.
 
-        :raises subprocess.TimeoutExpired: it did not end.
+        :raises subprocess.TimeoutExpired: the process is still running.
         """
         if not select.select([self._handle], [], [], timeout)[0]:
             raise subprocess.TimeoutExpired(f"process {self._pid}", timeout or 0)

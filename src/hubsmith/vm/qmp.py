@@ -1,7 +1,6 @@
-"""The QEMU Machine Protocol, synchronous and bounded.
+"""Synchronous client for the QEMU Machine Protocol, with a timeout on every call.
 
-The protocol is spoken by the library ``qemu.qmp`` (asyncio); this wraps it for tests and commands, which are
-plain synchronous code: one event loop in a thread for the whole process, and a bound on every call.
+It wraps the asyncio library ``qemu.qmp``. All clients of the process share one event loop in a thread.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from hubsmith.vm.paths import connect_unix
 
 T = TypeVar("T")
 
-#: Seconds that QEMU may take to answer a command. It answers in milliseconds; only a host that swaps takes seconds.
+#: Seconds that QEMU may take to answer. It usually takes milliseconds, and seconds only on a host that swaps.
 TIMEOUT = 30.0
 
 
 class QmpRefused(HarnessFailed):
-    """QEMU answered a command with an error; ``error_class`` is QMP's own."""
+    """QEMU answered a command with an error. ``error_class`` is defined by QMP."""
 
     def __init__(self, command: str, error_class: str, description: str) -> None:
         super().__init__(f"QEMU refused {command}: {description}")
@@ -35,7 +34,7 @@ class QmpRefused(HarnessFailed):
 
 
 class _EventLoop:
-    """One asyncio loop in a daemon thread, shared by all clients of the process."""
+    """asyncio loop in a daemon thread, shared by all clients of the process."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -58,12 +57,12 @@ _events = _EventLoop()
 
 
 class QmpClient:
-    """A connection to the monitor of one QEMU.
+    """Connection to the monitor of one QEMU.
 
-    :param path: the unix socket of the monitor.
-    :param name: the machine's name, for error messages.
+    :param path: Unix socket of the monitor.
+    :param name: name of the machine, for error messages.
     :param timeout: seconds for the connection and the greeting.
-    :raises HarnessFailed: nobody listens there, or what answers does not speak QMP.
+    :raises HarnessFailed: the connection is refused, or the server does not speak QMP.
     """
 
     def __init__(self, path: Path, name: str = "qemu", timeout: float = TIMEOUT) -> None:
@@ -77,7 +76,7 @@ class QmpClient:
             with self._faults("the greeting"):
                 _events.run(self._client.connect(connection), f"with its greeting ({name})", timeout)
         except HarnessFailed:
-            # After a time-out the library still reads in the background; closing under it ends that, too.
+            # After a timeout the library still reads in the background. Shutting the socket down stops that.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             self.close()
@@ -95,17 +94,17 @@ class QmpClient:
     def execute(self, command: str, timeout: float = TIMEOUT, **arguments: object) -> Any:
         """Run one QMP command and return its ``return`` value.
 
-        :param command: its QMP name, such as ``query-status``.
+        :param command: QMP name, such as ``query-status``.
         :param timeout: seconds to wait for the answer.
-        :param arguments: its arguments; ``_`` in a name stands for ``-``.
+        :param arguments: arguments of the command; ``_`` in a name stands for ``-``.
         :raises QmpRefused: QEMU answered with an error.
-        :raises HarnessFailed: no answer in time, or the connection broke.
+        :raises HarnessFailed: the timeout expired, or the connection broke.
         """
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
         return self._ask(command, named, f"`{command}`", timeout)
 
     def human(self, line: str, timeout: float = TIMEOUT) -> str:
-        """Run one line of the human monitor, for the few things that QMP lacks, and return what it prints."""
+        """Run one line of the human monitor and return its output, for the few things that QMP lacks."""
         return str(self._ask("human-monitor-command", {"command-line": line}, f"`{line}`", timeout))
 
     def _ask(self, command: str, arguments: dict[str, object], what: str, timeout: float) -> Any:
@@ -116,7 +115,7 @@ class QmpClient:
             return _events.run(ask(), what, timeout)
 
     def close(self) -> None:
-        """Close the connection; never raises, since it is called when QEMU is already gone."""
-        # The library reports here whatever broke the connection earlier, down to its own assertions.
+        """Close the connection. Never raises: QEMU may already be gone."""
+        # disconnect() raises whatever broke the connection earlier, even assertion errors of the library.
         with contextlib.suppress(Exception):
             _events.run(self._client.disconnect(), "the end of the connection", 5)

@@ -1,6 +1,6 @@
-"""SSH into throw-away guests: a configuration, key and known hosts of their own, nothing of the user's.
+"""SSH to guests, with their own configuration, key and known hosts: the user's files are not used.
 
-Under emulation a handshake takes seconds, so one connection per machine is kept open and shared (``ControlMaster``).
+A handshake takes seconds under emulation, so each machine has one shared connection (``ControlMaster``).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from hubsmith.run import run
 CONFIG = "ssh_config"
 CONTROL = "ssh.sock"
 KNOWN_HOSTS = "known_hosts"
-#: ssh's own exit code when the connection failed.
+#: Exit code of ssh when the connection failed.
 UNREACHABLE = 255
-#: The longest path of a unix socket, less the random suffix of ssh.
+#: Longest path of a Unix socket, minus the random suffix that ssh adds.
 LONGEST_CONTROL = 107 - 18
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a command in a guest did."""
+    """Result of a command in a guest."""
 
     command: str
     rc: int
@@ -33,10 +33,17 @@ class Done:
 
 
 def write_config(folder: Path, name: str, port: int, user: str, key: Path) -> Path:
-    """Write the configuration by which ``ssh -F FILE NAME`` reaches a guest.
+    """Write a configuration with which ``ssh -F FILE NAME`` reaches a guest.
 
-    The host key of a machine that is new at every run cannot be known in advance; it is kept in the machine's folder,
-    so that a change during its life is refused.
+    The host key of a new machine is not known in advance. It is accepted once and stored in the machine's folder, so a
+    later change is refused.
+
+    :param folder: folder of the machine, which gets the configuration.
+    :param name: host name to use with ssh.
+    :param port: forwarded port on 127.0.0.1.
+    :param user: user to log in as.
+    :param key: private key.
+    :returns: path of the configuration.
     """
     lines = [
         f"Host {name}",
@@ -52,13 +59,13 @@ def write_config(folder: Path, name: str, port: int, user: str, key: Path) -> Pa
         f'  UserKnownHostsFile "{folder / KNOWN_HOSTS}"',
         "  GlobalKnownHostsFile /dev/null",
         "  ConnectTimeout 60",
-        # An emulated guest may stall for a while without being dead.
+        # An emulated guest may stall for a while.
         "  ServerAliveInterval 15",
         "  ServerAliveCountMax 12",
         "  LogLevel ERROR",
         "  ForwardAgent no",
         "  ForwardX11 no",
-        # The cheapest there are for a processor that is emulated.
+        # The cheapest ciphers under emulation.
         "  Ciphers aes128-gcm@openssh.com,aes128-ctr,chacha20-poly1305@openssh.com",
         "  Compression no",
     ]
@@ -70,11 +77,11 @@ def write_config(folder: Path, name: str, port: int, user: str, key: Path) -> Pa
 
 
 class Ssh:
-    """Commands in one guest.
+    """SSH client for one guest.
 
-    :param config: from :func:`write_config`.
-    :param name: the host's name in it.
-    :param spawn: starts the shared connection; it must end it with the machine.
+    :param config: result of :func:`write_config`.
+    :param name: host name in the configuration.
+    :param spawn: starts the shared connection, and must end it with the machine.
     """
 
     def __init__(
@@ -85,7 +92,7 @@ class Ssh:
         self._master: subprocess.Popen[bytes] | None = None
 
     def connect(self) -> None:
-        """Open the shared connection, unless it is open; commands work without it, but slower."""
+        """Open the shared connection if it is closed. Commands work without it, but more slowly."""
         if self._master is None or self._master.poll() is not None:
             (self.config.parent / CONTROL).unlink(missing_ok=True)
             self._master = self._spawn(["ssh", "-F", self.config, "-o", "ControlMaster=yes", "-N", self.name])
@@ -99,9 +106,10 @@ class Ssh:
         (self.config.parent / CONTROL).unlink(missing_ok=True)
 
     def run(self, command: str, *, timeout: float = 60, stdin: str | None = None) -> Done:
-        """Run a shell command; an exit code of 255 can mean that the guest cannot be reached.
+        """Run a shell command. Exit code 255 can mean that the guest cannot be reached.
 
-        :raises hubsmith.errors.HubsmithError: it took longer than ``timeout`` seconds.
+        :param timeout: seconds.
+        :raises hubsmith.errors.HubsmithError: the timeout expired.
         """
         argv: list[str | Path] = ["ssh", "-F", self.config, self.name, "--", command]
         done = run(argv, timeout=timeout, stdin=stdin, check=False)
@@ -109,5 +117,5 @@ class Ssh:
 
 
 def sudo(command: str) -> str:
-    """The same command as root, in a shell."""
+    """Wrap a shell command so that it runs as root."""
     return f"sudo -n -- sh -c {shlex.quote(command)}"

@@ -1,7 +1,7 @@
-"""A private network that outlives the command: the switch of :mod:`hubsmith.vm.lan` in a process of its own.
+"""Private network that outlives the command: the switch of :mod:`hubsmith.vm.lan` in its own process.
 
-What it does is written down in one file, which it reads again when the file changes: who is plugged in, who is cut
-off. So a switch that died is started again as it was, and machines never notice.
+One file, the plan, holds the connected NICs and the partition. The switch follows the plan whenever it changes. So a
+switch that died is restarted as it was, and machines do not notice.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from hubsmith.vm.command import lan_sockets
 from hubsmith.vm.lan import Lan
 
 PLAN = "lan.json"
-#: Held by the switch while it runs.
+#: Lock file held by the running switch. Its content is the version of the plan that the switch follows.
 RUNNING = ".running"
-#: Seconds between two looks at the plan.
+#: Seconds between two reads of the plan.
 TICK = 0.25
-#: Seconds in which a switch has plugged in a new machine: it is a Python that starts.
+#: Seconds until a switch must follow a new plan, including the start of Python.
 START = 20.0
 
 
 class LastingLan:
-    """What commands see of a switch.
+    """Private network whose switch outlives the command.
 
-    :param folder: of the network; made when it is not there.
+    :param folder: folder of the network, created if necessary.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,38 +43,38 @@ class LastingLan:
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def attach(self, folder: Path, nic: str, member: str) -> None:
-        """Put a NIC on the network; it stays there over restarts of its machine.
+        """Connect a NIC. It stays connected across restarts of its machine.
 
-        :raises HarnessFailed: the switch does not run.
+        :raises HarnessFailed: the switch does not start.
         """
         key = str(folder / nic)
         with self._plan() as plan:
             plan["version"] += 1
-            # What is in a machine's folder goes when the machine is made anew, and with it the switch's socket.
+            # The switch's socket is in the machine's folder, and is deleted when the machine is replaced.
             if key not in plan["ports"] or not (folder / lan_sockets(nic)[1]).exists():
                 plan["ports"][key] = {"member": member, "since": plan["version"]}
         self._wait(plan["version"])
 
     def detach(self, member: str) -> None:
-        """Take all NICs of a machine off the network."""
+        """Disconnect all NICs of a machine."""
         with self._plan() as plan:
             plan["ports"] = {key: port for key, port in plan["ports"].items() if port["member"] != member}
             plan["version"] += 1
 
     def partition(self, *groups: Iterable[str]) -> None:
-        """Cut the network: only members of one group reach each other. Without groups it is whole again."""
+        """Partition the network: machines reach only members of their group. Without groups, undo this."""
         with self._plan() as plan:
             plan["groups"] = [sorted(group) for group in groups]
             plan["version"] += 1
         self._wait(plan["version"])
 
     def end(self) -> None:
-        """Let the switch end, once and for all."""
+        """Stop the switch."""
         (self.folder / PLAN).unlink(missing_ok=True)
 
     @property
     def running(self) -> bool:
-        """Whether the switch is at work."""
+        """Whether the switch is running."""
         with (self.folder / RUNNING).open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,7 +95,7 @@ class LastingLan:
         deadline = time.monotonic() + START
         while not self.running or self._seen() < version:
             if not self.running:
-                # In a session of its own, no hang-up of the terminal reaches it. A second one finds the lock taken.
+                # In its own session it gets no SIGHUP from the terminal. A second switch finds the lock taken.
                 with (self.folder / "switch.log").open("ab") as log:
                     spawn(
                         ["setsid", sys.executable, "-m", "hubsmith.vm.switch", self.folder],
@@ -104,7 +104,7 @@ class LastingLan:
                 time.sleep(TICK)
             if time.monotonic() > deadline:
                 raise HarnessFailed(
-                    "the switch of the private network does not start", where=str(self.folder / "switch.log")
+                    "cannot start the switch of the private network", where=str(self.folder / "switch.log")
                 )
             time.sleep(0.05)
 
@@ -116,7 +116,7 @@ class LastingLan:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """The plan of a network, or None when there is none (any more)."""
+    """Read the plan of a network; None if there is none."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def serve(folder: Path) -> None:
-    """Be the switch until the plan is gone; does nothing when another one is at work."""
+    """Run the switch until the plan is deleted. Does nothing if another switch is running."""
     with (folder / RUNNING).open("r+") as running:
         try:
             fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,7 +136,7 @@ def serve(folder: Path) -> None:
                 _plug(lan, plugged, plan["ports"])
                 lan.partition(*plan["groups"])
                 done = plan["version"]
-                # What is read here is read by who waits for it.
+                # Commands wait for this version.
                 os.pwrite(running.fileno(), f"{done}\n".encode(), 0)
             time.sleep(TICK)
         lan.close()
@@ -148,7 +148,7 @@ def _plug(lan: Lan, plugged: dict[str, Mapping[str, Any]], wanted: Mapping[str, 
         del plugged[key]
     for key, port in wanted.items():
         place = Path(key)
-        # A machine that was deleted meanwhile has taken its folder with it.
+        # The folder is missing if the machine was deleted in the meantime.
         if key not in plugged and place.parent.is_dir():
             lan.attach(place.parent, place.name, port["member"])
             plugged[key] = port

@@ -1,11 +1,12 @@
-"""A folder of machines, networks and host services that vanish together.
+"""Temporary machines, networks and host services that are removed together.
 
-They vanish also when Python dies of SIGKILL, which nothing of ours can notice:
+They are removed even if Python is killed by SIGKILL:
 
-- the kernel sends SIGKILL to every child when the thread that started it dies (``PR_SET_PDEATHSIG``); all of them are
-  started by one thread that lives as long as the process;
-- a keeper (:mod:`hubsmith.vm.keeper`) waits for a lock that this process holds and gets it at its death. It ends what
-  is left, such as children of children, which it knows by a second lock that they inherited, and removes the folder.
+- The kernel kills every child when the thread that started it dies (``PR_SET_PDEATHSIG``). One thread, which lives as
+  long as the process, starts all children.
+- A keeper process (:mod:`hubsmith.vm.keeper`) waits for a lock that this process holds. When this process dies, the
+  keeper gets the lock, kills remaining descendants, and deletes the folder. It finds them by a second lock file, which
+  they have inherited as an open file.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ log = logging.getLogger("hubsmith.vm")
 
 PREFIX = "hubsmith-"
 
-#: Its one thread starts all children of the process, see above. Python ends it only when it ends itself.
+#: Its only thread starts all children (see above) and lives until Python exits.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
 
 class Testbed:
-    """The folder, and what runs in it; a context manager.
+    """Folder of temporary machines and their processes; a context manager.
 
-    :param base: where the folder is made; by default the system's folder for temporary files. It takes the memory
-        images of snapshots, so it should have some gigabytes.
+    :param base: parent of the folder; by default the system's temporary directory. Snapshots hold the memory of
+        machines, so several GB should be free.
     """
 
     lasting = False
@@ -63,11 +64,11 @@ class Testbed:
         fcntl.flock(self._owner, fcntl.LOCK_EX)
         self._children: list[subprocess.Popen[bytes]] = []
         self._lans: dict[str, Lan] = {}
-        #: Every machine that was made here and not discarded, in order.
+        #: Machines that were created and not discarded, in order of creation.
         self.machines: list[VirtualMachine] = []
         self._closers: list[Callable[[], object]] = []
         self._closed = False
-        # In a session of its own, so that no signal to our process group or terminal reaches it.
+        # In its own session, so that it gets no signals for our process group or terminal.
         self._keeper = spawn(
             ["setsid", sys.executable, "-I", "-S", keeper.__file__, self.folder],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, own_group=False,
@@ -85,11 +86,11 @@ class Testbed:
     ) -> subprocess.Popen[bytes]:
         """Start a program that ends with the testbed, whatever happens.
 
-        :param output: file that gets what it prints; by default it is dropped.
+        :param output: file for its output; by default the output is discarded.
         :raises HarnessFailed: the testbed is closed.
         """
         if self._closed:
-            raise HarnessFailed(f"the testbed is closed; {argv[0]} is not started")
+            raise HarnessFailed(f"cannot start {argv[0]}: the testbed is closed")
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(output.open("ab")) if output else subprocess.DEVNULL
             child = _starter.submit(
@@ -100,18 +101,18 @@ class Testbed:
         return child
 
     def lan(self, name: str) -> Lan:
-        """The private network of that name; made when it is first asked for, closed at the end."""
+        """Return the private network of that name, creating it if necessary."""
         if name not in self._lans:
             made = self._lans[name] = Lan(name)
             self.on_close(made.close)
         return self._lans[name]
 
     def on_close(self, closer: Callable[[], object]) -> None:
-        """Call this at the end, before the children are killed; the last one first."""
+        """Register a function to be called on close, before children are killed, in reverse order."""
         self._closers.append(closer)
 
     def close(self) -> None:
-        """End everything and remove the folder. Can be called again."""
+        """Stop everything and delete the folder. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
@@ -140,12 +141,12 @@ class Testbed:
 
 
 def kill(child: Process, grace: float = 0.0) -> int:
-    """End a program that leads a process group, with all of that group.
+    """Kill a process that leads a process group, with the whole group.
 
-    :param grace: seconds that it gets after SIGTERM before SIGKILL.
-    :returns: its exit code.
+    :param grace: seconds between SIGTERM and SIGKILL; 0 for SIGKILL at once.
+    :returns: exit code.
     """
-    # A program that was collected has given back its number, which may be somebody else's by now.
+    # The process ID of a process that was waited for may belong to another process by now.
     if (code := child.poll()) is not None:
         return code
     if grace:
@@ -158,10 +159,10 @@ def kill(child: Process, grace: float = 0.0) -> int:
 
 
 def sweep(base: Path) -> None:
-    """Remove the folders of testbeds whose keeper could not, since the host itself went down."""
+    """Delete folders of testbeds that were left behind by a crash of the host."""
     for folder in base.glob(f"{PREFIX}*/"):
         with contextlib.suppress(OSError), (folder / keeper.OWNER).open() as owner:
-            # A young one may be about to get its lock; the other error is its owner's, who lives.
+            # A new testbed may not have its lock yet. If the lock is held, the owner is alive.
             if time.time() - folder.stat().st_mtime > 60:
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 log.debug("removing the abandoned %s", folder)
@@ -169,13 +170,13 @@ def sweep(base: Path) -> None:
 
 
 def free_memory_mb() -> int:
-    """What the host can give to new processes, in MiB (``MemAvailable`` of ``/proc/meminfo``)."""
+    """MiB of memory available to new processes (``MemAvailable`` of ``/proc/meminfo``)."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))) // 1024
 
 
 def ssh_key(folder: Path) -> Path:
-    """Make a key pair for this run's guests, once, and return the private key's file."""
+    """Return the private key for this testbed's guests, creating the key pair if necessary."""
     key = folder / "id_ed25519"
     if not key.exists():
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hubsmith", "-f", key], timeout=60)

@@ -1,4 +1,4 @@
-"""Bounded waiting: every wait says what it waited for, how long, and what it saw last."""
+"""Bounded waits. A timeout says what was waited for, for how long, and what was seen last."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ T = TypeVar("T")
 
 
 def scaled(timeout: float) -> float:
-    """A bound on this host: ``$HUBSMITH_TIMEOUT_SCALE`` times the given one.
+    """Return ``timeout`` times ``$HUBSMITH_TIMEOUT_SCALE`` (default 1).
 
-    All bounds in the harness and the tests are meant for emulation on two busy processors of 2020, with a margin of
-    about three; a slower host sets the variable, a faster one needs nothing.
+    All timeouts are chosen for emulation on two busy processors of 2020, times three. Set it on a slower host.
     """
     return timeout * float(os.environ.get("HUBSMITH_TIMEOUT_SCALE") or 1)
 
@@ -31,13 +30,14 @@ def wait_until(
     seen: Callable[[], str] | None = None,
     error: type[HubsmithError] = ImageFailed,
 ) -> T:
-    """Call ``check`` until it returns something true, and return that.
+    """Call ``check`` until it returns a true value, and return that value.
 
     :param what: what is waited for, as in "waited 30 s for …".
     :param timeout: seconds, before :func:`scaled`.
-    :param alive: called before each check; raises when waiting is in vain.
-    :param seen: what to add to the error, such as the end of the console.
-    :param error: what a time-out raises.
+    :param interval: seconds between two calls.
+    :param alive: called before each check; raises if waiting is pointless.
+    :param seen: returns details for the error message, such as the end of the console.
+    :param error: exception type for a timeout.
     """
     bound = scaled(timeout)
     started = time.monotonic()

@@ -1,1 +1,1 @@
-"""A real OpenStack on this computer, in a name space of its own, to publish to and to launch from."""
+"""A real OpenStack (Keystone and Glance) in private namespaces on this computer."""

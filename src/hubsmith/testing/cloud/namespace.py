@@ -1,4 +1,4 @@
-"""A place of its own for servers: root, processes, and a network of nothing but loopback. Needs no rights."""
+"""Unprivileged namespaces for servers: their own root, processes, and a network with only loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Self
 from hubsmith.errors import HarnessFailed
 from hubsmith.run import CommandFailed, run, spawn
 
-#: Of the place, once and for all: a layer for what the servers write, and loopback.
+#: Sets up the namespaces: an overlay for files that the servers write, and loopback.
 SETUP = """
 set -e
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work,userxattr" "$2/root"
@@ -27,10 +27,11 @@ exec sleep infinity
 
 
 class Namespace:
-    """Ends with all of its processes when it is closed.
+    """Namespaces whose processes are killed on close; a context manager.
 
-    :param root: a root file system, which stays as it is.
-    :param folder: for what is written.
+    :param root: root file system, which is not modified.
+    :param folder: folder for files that are written.
+    :raises HarnessFailed: the namespaces cannot be created.
     """
 
     def __init__(self, root: Path, folder: Path) -> None:
@@ -45,7 +46,7 @@ class Namespace:
         assert self._holder.stdout
         if self._holder.stdout.readline().strip() != b"ready":
             self.close()
-            raise HarnessFailed("the name spaces for the servers cannot be made", where=str(folder))
+            raise HarnessFailed("cannot create the namespaces for the servers", where=str(folder))
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
         self.pid = int(children[0])
 
@@ -58,14 +59,14 @@ class Namespace:
         self.close()
 
     def close(self) -> None:
-        """End everything in it; the files stay."""
+        """Kill all processes. The files are kept."""
         self._holder.kill()
         self._holder.wait()
         if self._holder.stdout:
             self._holder.stdout.close()
 
     def outside(self, argv: Sequence[str | Path]) -> list[str | Path]:
-        """A command with this computer's files, in the place's network."""
+        """Wrap a command so that it uses this computer's files and the namespaces' network."""
         return ["nsenter", f"--target={self.pid}", "--user", "--preserve-credentials", "--net", "--", *argv]
 
     def _inside(self, argv: Sequence[str | Path]) -> list[str | Path]:
@@ -76,10 +77,10 @@ class Namespace:
         self, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, stdin: str | None = None,
         timeout: float = 300,
     ) -> str:  # fmt: skip
-        """What a command in it prints.
+        """Run a command inside and return its output.
 
         :param timeout: seconds.
-        :raises HarnessFailed: it failed.
+        :raises HarnessFailed: the command failed.
         """
         try:
             return run(self._inside(argv), env={"PATH": PATH, **(env or {})}, stdin=stdin, timeout=timeout).stdout
@@ -87,7 +88,7 @@ class Namespace:
             raise HarnessFailed(str(error)) from error
 
     def spawn(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Server:
-        """Start a server in it, whose words go to `NAME.log`."""
+        """Start a server inside, with its output in `NAME.log`."""
         log = self.folder / f"{name}.log"
         with log.open("ab") as stream:
             process = spawn(self._inside(argv), env={"PATH": PATH, **(env or {})}, stdout=stream, stderr=stream)
@@ -98,16 +99,16 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Server:
-    """A server in a name space."""
+    """A server in the namespaces."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name, self.process, self.log = name, process, log
 
     def wait(self, answers: Sequence[str | Path], timeout: float = 120) -> None:
-        """Until a command succeeds.
+        """Wait until a command succeeds, such as a request to the server.
 
         :param timeout: seconds.
-        :raises HarnessFailed: the server ended, or it takes longer.
+        :raises HarnessFailed: the server exited, or the timeout expired.
         """
         deadline = time.monotonic() + timeout
         while run(answers, check=False).returncode:

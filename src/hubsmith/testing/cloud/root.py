@@ -1,4 +1,4 @@
-"""The root of the servers: Debian's packages, unpacked and not configured, kept in the cache."""
+"""Root file system of the servers: Debian packages, unpacked but not configured, kept in the cache."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hubsmith.paths import cache_dir
 from hubsmith.run import run
 
 SUITE = "trixie"
-#: Keystone and Glance, and what a shell script takes for granted.
+#: Packages of Keystone, Glance, the client and the web server.
 PACKAGES = (
     "ca-certificates", "glance-api", "keystone", "python3-openstackclient", "uwsgi-core", "uwsgi-plugin-python3",
 )  # fmt: skip
-#: What the packages' own scripts would have made.
+#: Files that maintainer scripts would have created.
 MADE = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
     "etc/group": "root:x:0:\n",
@@ -27,9 +27,9 @@ MADE = {
 
 
 def servers_root() -> Path:
-    """The root, made when it is not there (about 300 MB to fetch from the machine's own mirror of Debian).
+    """Return the root, creating it if necessary. This downloads about 300 MB from this computer's Debian mirror.
 
-    :raises HubsmithError: it cannot be made.
+    :raises HubsmithError: the root cannot be created.
     """
     name = hashlib.sha256(repr((SUITE, PACKAGES, MADE)).encode()).hexdigest()[:16]
     root = cache_dir() / "cloud" / name

@@ -1,4 +1,4 @@
-"""OpenStack's own servers on loopback, from Debian's packages: Keystone and Glance."""
+"""Keystone and Glance on loopback, from Debian's packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADMIN = {
     "OS_REGION_NAME": REGION,
 }  # fmt: skip
 
-#: Of all APIs; Debian's own files start eight processes each.
+#: Configuration of each API server. Debian's own starts eight processes.
 UWSGI = """[uwsgi]
 plugins = python3
 master = true
@@ -42,7 +42,7 @@ wsgi-manage-chunked-input = true
 
 
 def ini(content: Mapping[str, Mapping[str, object]]) -> str:
-    """A configuration file of oslo.config."""
+    """Format a configuration file for oslo.config."""
     parser = configparser.RawConfigParser(default_section="")
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read_dict(content)
@@ -52,9 +52,9 @@ def ini(content: Mapping[str, Mapping[str, object]]) -> str:
 
 
 class Services:
-    """The servers in a name space.
+    """The servers of a cloud.
 
-    :ivar running: by name.
+    :ivar running: servers by name.
     """
 
     def __init__(self, space: Namespace) -> None:
@@ -62,7 +62,7 @@ class Services:
         self.running: dict[str, Server] = {}
 
     def write(self, name: str, content: Mapping[str, Mapping[str, object]] | str) -> str:
-        """A configuration file; returns its path inside."""
+        """Write a configuration file and return its path inside."""
         text = content if isinstance(content, str) else ini(content)
         self.space.run(["sh", "-c", 'mkdir -p "${1%/*}" && cat > "$1"', "sh", f"/etc/cloud/{name}"], stdin=text)
         return f"/etc/cloud/{name}"
@@ -83,7 +83,7 @@ class Services:
         )
 
     def database(self, name: str) -> str:
-        """Address of an SQLite database; readers and writers do not lock each other out."""
+        """Create an SQLite database in WAL mode, so that readers do not block writers, and return its URL."""
         path = f"/var/lib/cloud/{name}.sqlite"
         self.space.run(
             [
@@ -96,11 +96,11 @@ class Services:
         return f"sqlite:///{path}"
 
     def openstack(self, *words: str, env: Mapping[str, str] = ADMIN) -> str:
-        """What the standard client prints."""
+        """Run the standard client and return its output."""
         return self.space.run(["openstack", *words], env=env)
 
     def start_keystone(self) -> None:
-        """Identity."""
+        """Start the identity service."""
         self.space.run(["mkdir", "-p", "/var/lib/cloud", "/var/log/cloud"])
         conf = self.write(
             "keystone.conf",
@@ -123,7 +123,7 @@ class Services:
         self.api("keystone", KEYSTONE, "/usr/bin/keystone-wsgi-public", {"OS_KEYSTONE_CONFIG_FILES": conf}, "/v3")
 
     def middleware(self, user: str) -> dict[str, object]:
-        """How a service proves its users' tokens."""
+        """Return a service's configuration for validating tokens."""
         return {
             "www_authenticate_uri": f"{URL}/", "auth_url": f"{URL}/", "auth_type": "password", "username": user,
             "password": PASSWORD, "project_name": "service", "user_domain_name": "Default",
@@ -131,7 +131,7 @@ class Services:
         }  # fmt: skip
 
     def register(self, name: str, kind: str, url: str) -> None:
-        """A service's account and its entry in the catalog."""
+        """Create a service's account and its entry in the service catalog."""
         self.openstack("project", "create", "--or-show", "service")
         self.openstack("user", "create", "--password", PASSWORD, "--project", "service", name)
         for role in ("admin", "service"):
@@ -140,7 +140,7 @@ class Services:
         self.openstack("endpoint", "create", "--region", REGION, kind, "public", url)
 
     def start_glance(self, **more: Mapping[str, object]) -> None:
-        """Images."""
+        """Start the image service."""
         self.register("glance", "image", f"http://127.0.0.1:{GLANCE}")
         conf = self.write(
             "glance/glance-api.conf",
@@ -163,5 +163,5 @@ class Services:
         self.api("glance", GLANCE, "/usr/bin/glance-wsgi-api", env, "/versions")
 
     def save(self, image: str, file: Path) -> None:
-        """What Glance has stored for an image."""
+        """Copy the data that Glance has stored for an image."""
         shutil.copyfile(self.space.folder / "upper/var/lib/cloud/images" / image, file)
