@@ -164,7 +164,7 @@ def test_refused_settings_leave_only_the_status_page(layout: Layout) -> None:
     assert "return 503;" in site
     left = {str(file.relative_to(layout.run)) for file in layout.run.rglob("*") if file.is_file()}
     firewall = {"nftables/metrics.nft", "nftables/ports.nft"}
-    assert left <= {"apply.json", "apply.lock", "nginx/site.conf"} | firewall
+    assert left <= {"apply.json", "apply.lock", "facts.json", "nginx/site.conf"} | firewall
 
 
 def test_a_change_of_one_table_touches_only_its_readers(layout: Layout) -> None:

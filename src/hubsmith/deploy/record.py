@@ -17,10 +17,11 @@ from typing import Any
 import tomli_w
 
 from hubsmith import files
+from hubsmith.definition.schemas import schemas
 from hubsmith.deploy.hosts import Host, Network
 from hubsmith.deploy.values import Source, fill
 from hubsmith.errors import HubsmithError
-from hubsmith.paths import state_dir
+from hubsmith.paths import project_root, state_dir
 from hubsmith.settings.keys import new_private_key, pin_of
 from hubsmith.settings.load import parse
 from hubsmith.settings.passwords import hash_password, one_time_password
@@ -142,7 +143,7 @@ class Record:
             user["password_hash"] = hashes[key]
         self.write("hashes.json", hashes)
         text = tomli_w.dumps(filled)
-        parse(text.encode(), f"hosts.{name}.settings")
+        parse(text.encode(), f"hosts.{name}.settings", schemas(project_root())[host.image])
         return text, passwords
 
     def read(self, name: str) -> dict[str, Any]:
