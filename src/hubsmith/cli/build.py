@@ -8,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hubsmith.build import nix
+from hubsmith.definition import define
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import project_root
+from hubsmith.plan.templates import check
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,7 @@ def main(args: argparse.Namespace) -> int:
     if args.out and len(args.images) > 1:
         raise HubsmithError("--out is the folder of one image")
     for image in args.images:
+        check(define(project_root(), image))
         built = nix.build(project_root(), image, refreshed=args.refreshed, rebuild=args.rebuild, out=args.out)
         if args.raw:
             nix.raw(built)

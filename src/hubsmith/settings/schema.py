@@ -106,14 +106,17 @@ def read_part(file: Path) -> Part:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
+        found = list(vars(module).values())
+        tables = [one for one in found if isinstance(one, type) and issubclass(one, Table)]
+        for one in tables:
+            one.model_rebuild()  # an annotation that names nothing is an error here, not at the first use
     except Exception as error:
-        raise DefinitionError(f"{type(error).__name__}: {error}", where=_place(error, file)) from error
-    found = list(vars(module).values())
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise DefinitionError(what, where=_place(error, file)) from error
 
     def of(kind: type[Any]) -> tuple[Any, ...]:
         return tuple(one for one in found if isinstance(one, kind))
 
-    tables = (one for one in found if isinstance(one, type) and issubclass(one, Table))
     return Part(
         file, tuple(one for one in tables if one.declared), of(Rule), of(Choice), of(Fact), of(Provider)
     )  # fmt: skip
@@ -122,9 +125,14 @@ def read_part(file: Path) -> Part:
 def _place(error: BaseException, file: Path) -> str:
     """The file and the line of it that an error comes from."""
     if isinstance(error, SyntaxError) and error.filename == str(file):
-        return f"{file}:{error.lineno}"
+        return f"{_name(file)}:{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-    return f"{file}:{lines[-1]}" if lines else str(file)
+    return f"{_name(file)}:{lines[-1]}" if lines else _name(file)
+
+
+def _name(file: Path) -> str:
+    """How errors call it."""
+    return f"modules/{file.parent.name}/{file.name}"
 
 
 def read_parts(folder: Path, topics: Iterable[str] | None = None) -> list[Part]:
@@ -150,7 +158,7 @@ def compose(parts: Iterable[Part]) -> Schema:
     for part in parts:
         for one in part.facts:
             if one.name in facts:
-                raise DefinitionError(f"another module declares the fact {one.name!r}, too", where=str(part.file))
+                raise DefinitionError(f"another module declares the fact {one.name!r}, too", where=_name(part.file))
             facts[one.name] = one.default
     for part in parts:
         needed = [(rule.judge, rule.tables) for rule in part.rules]
@@ -173,7 +181,7 @@ def compose(parts: Iterable[Part]) -> Schema:
 
 
 def _where(part: Part, function: Callable[..., Any]) -> str:
-    return f"{part.file}:{function.__code__.co_firstlineno}"
+    return f"{_name(part.file)}:{function.__code__.co_firstlineno}"
 
 
 def _tables(parts: list[Part]) -> dict[str, Composed]:
@@ -192,7 +200,7 @@ def _tables(parts: list[Part]) -> dict[str, Composed]:
             name, _, key = one.key.partition(".")
             found = tables[name].model.model_fields.get(key) if name in tables else None
             if found is None or not _takes_choices(declared[name], key):
-                raise DefinitionError(f"no module of the image has choices for `{one.key}`", where=str(part.file))
+                raise DefinitionError(f"no module of the image has choices for `{one.key}`", where=_name(part.file))
     return tables
 
 
@@ -206,12 +214,12 @@ def _composed(name: str, declared: list[tuple[Part, type[Table]]], choices: Mapp
     replaced: dict[str, Any] = {}
     many = {model.declared[1] for _, model in declared if model.declared}
     if len(many) > 1:
-        raise DefinitionError(f"`{name}` is a table and a list of tables", where=str(declared[-1][0].file))
+        raise DefinitionError(f"`{name}` is a table and a list of tables", where=_name(declared[-1][0].file))
     for part, model in declared:
         for key, info in model.model_fields.items():
             if key in owner:
                 raise DefinitionError(
-                    f"`{name}.{key}` is declared by the module {owner[key].topic!r}, too", where=str(part.file)
+                    f"`{name}.{key}` is declared by the module {owner[key].topic!r}, too", where=_name(part.file)
                 )
             owner[key] = part
             if any(isinstance(mark, FromModules) for mark in info.metadata):
@@ -231,12 +239,12 @@ def _choice_field(key: str, info: FieldInfo, choices: Mapping[str, list[Choice]]
     found = choices.get(key, [])
     values = [one.value for one in found]
     if not found:
-        raise DefinitionError(f"no module of the image brings a choice for `{key}`", where=str(part.file))
+        raise DefinitionError(f"no module of the image brings a choice for `{key}`", where=_name(part.file))
     if len(set(values)) < len(values):
-        raise DefinitionError(f"two modules bring the same choice for `{key}`", where=str(part.file))
+        raise DefinitionError(f"two modules bring the same choice for `{key}`", where=_name(part.file))
     chosen = values if len(values) == 1 else [one.value for one in found if one.default]
     if len(chosen) > 1:
-        raise DefinitionError(f"two modules bring the default of `{key}`", where=str(part.file))
+        raise DefinitionError(f"two modules bring the default of `{key}`", where=_name(part.file))
     text = " ".join([*filter(None, [info.description]), *(f"`{one.value}`: {one.description}" for one in found)])
     default: Any = chosen[0] if chosen else ...  # without one, the key is required
     return Literal[tuple(values)], Field(default=default, description=text, examples=[values[-1]])
