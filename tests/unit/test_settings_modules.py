@@ -12,13 +12,12 @@ from hubsmith.cli import main
 from hubsmith.definition import define, image_names
 from hubsmith.definition.schemas import schema_of, schemas
 from hubsmith.errors import DefinitionError
-from hubsmith.guest import machine
-from hubsmith.guest.apply import _Run
+from hubsmith.guest.apply import apply
 from hubsmith.guest.layout import Layout
 from hubsmith.paths import project_root
 from hubsmith.plan import dumps
 from hubsmith.plan.images import manifest_of
-from hubsmith.plan.templates import MACHINE, _contexts, check
+from hubsmith.plan.templates import check, examples
 from hubsmith.settings.errors import SettingsError
 from hubsmith.settings.load import Settings, parse
 from hubsmith.settings.schema import Schema, compose, read_parts
@@ -197,7 +196,7 @@ def test_the_command_takes_an_image(tmp_path: Path, capsys: pytest.CaptureFixtur
     file.write_text('[cluster]\nmanager = "10.77.0.1"\n')
     assert main(["settings", "check", str(file), "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["image"] == "swarm-worker"
-    assert main(["settings", "check", str(file), "--image", "notebook"]) == 1
+    assert main(["settings", "check", str(file), "--image", "notebook"]) == 3
     assert "known: master, swarm-worker" in capsys.readouterr().err
 
 
@@ -310,15 +309,24 @@ def test_a_table_that_nobody_declares_cannot_be_read(tree: Path) -> None:
 
 
 def test_examples_have_what_a_machine_has(tmp_path: Path) -> None:
-    assert MACHINE.keys() == machine.describe().keys()
     layout = Layout(tmp_path)
-    context = _Run(layout, boot=False).context
-    for example in _contexts(schema_of(define(ROOT, "master")), {}):
+    for folder in (layout.settings.parent, layout.modules / "lamp", layout.hooks):
+        folder.mkdir(parents=True)
+    layout.settings.write_text("[lamp]\n")
+    (layout.modules / "lamp/settings.py").write_text(HEAD + LAMP)
+    (layout.modules / "lamp/module.toml").write_text('[settings]\nreads = ["lamp"]\n')
+    hook = layout.hooks / "10-lamp"
+    hook.write_text(f"#!/bin/sh\ncat > {tmp_path}/context\n")
+    hook.chmod(0o755)
+    assert apply(layout).state == "good"
+    context = json.loads((tmp_path / "context").read_text())
+    for example in examples(compose(read_parts(layout.modules)), {}):
         assert example.keys() == context.keys()
+        assert example["machine"].keys() == context["machine"].keys()
 
 
 def test_examples_reach_every_branch_of_settings() -> None:
-    full, defaults, bad = _contexts(schema_of(define(ROOT, "master")), {})
+    full, defaults, bad = examples(schema_of(define(ROOT, "master")), {})
     assert (full["settings"]["spawner"]["kind"], defaults["settings"]["spawner"]["kind"]) == ("swarm", "local")
     assert full["settings"]["users"][0]["name"] == "alice"
     assert full["settings"]["spawner"]["profiles"][0]["name"] == "Large"

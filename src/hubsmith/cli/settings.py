@@ -55,21 +55,18 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check(file: Path, image: str | None, *, as_json: bool) -> int:
-    from hubsmith.definition.schemas import closest_image, schemas
+    from hubsmith.definition.schemas import closest_image, schema_for, schemas
     from hubsmith.settings.errors import SettingsError
     from hubsmith.settings.load import load
-    from hubsmith.words import nearest
 
-    known = schemas(project_root())
-    if image is None:
-        image = closest_image(file, known)
-    elif image not in known:
-        raise HubsmithError(f"there is no image of machines {image!r}; {nearest(image, known)}", where="--image")
+    root = project_root()
+    image = image or closest_image(file, schemas(root))
+    schema = schema_for(root, image, "--image")
     try:
-        load(file, known[image])
+        load(file, schema)
     except SettingsError as error:
-        problems = f"{error}\nchecked for the image {image} (`--image` names another)"
-        print(json.dumps({**error.as_json(), "image": image}, indent=1, ensure_ascii=False) if as_json else problems)
+        print(json.dumps({**error.as_json(), "image": image}, indent=1, ensure_ascii=False) if as_json else error)
+        print(f"checked for the image {image}; `--image` names another one", file=sys.stderr)
         return error.exit_code
     good = f"{file}: good for the image {image}"
     print(json.dumps({"file": str(file), "problems": [], "image": image}, indent=1) if as_json else good)

@@ -10,9 +10,11 @@ from typing import Any
 
 from hubsmith.definition.load import image_names, load_image
 from hubsmith.definition.resolve import Definition, define
+from hubsmith.errors import DefinitionError
 from hubsmith.settings.errors import Problem
 from hubsmith.settings.load import check
 from hubsmith.settings.schema import Schema, compose, keys_of, read_parts
+from hubsmith.words import nearest
 
 
 def schema_of(definition: Definition) -> Schema:
@@ -34,6 +36,18 @@ def schemas(root: Path) -> dict[str, Schema]:
         name: replace(schema, elsewhere=readers({other: alone[other] for other in machines if other != name}))
         for name, schema in alone.items()
     }
+
+
+def schema_for(root: Path, image: str, where: str) -> Schema:
+    """The schema of one image, which knows the other images, too.
+
+    :param where: what names the image, for the error.
+    :raises DefinitionError: there is no image of machines of that name, or a definition is wrong.
+    """
+    known = schemas(root)
+    if image not in known:
+        raise DefinitionError(f"there is no image of machines {image!r}; {nearest(image, known)}", where=where)
+    return known[image]
 
 
 def readers(known: Mapping[str, Schema]) -> dict[str, tuple[str, ...]]:
@@ -82,4 +96,4 @@ def problems_of(root: Path, table: str, value: Any) -> list[Problem]:
         if table in schema.tables:
             _, problems = check({table: value}, schema)
             found.append([one for one in problems if one.key.startswith((f"{table}.", f"{table}["))])
-    return min(found, key=len)
+    return min(found, key=len, default=[])

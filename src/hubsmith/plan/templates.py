@@ -47,23 +47,23 @@ def check(definition: Definition) -> None:
         if table not in schema.tables
     ]
     if not problems:
-        examples = list(_contexts(schema, modules))
+        contexts = list(examples(schema, modules))
         for module in modules.values():
             for template in module.templates:
-                seen = [context_for(module, one) for one in examples]
+                seen = [context_for(module, one) for one in contexts]
                 problems += _problems(template, seen, schema, definition.root)
     if problems:
         raise problems_error(problems, f"images/{definition.name}.toml")
 
 
-def _contexts(schema: Schema, modules: Mapping[str, Module]) -> Iterator[dict[str, Any]]:
+def examples(schema: Schema, modules: Mapping[str, Module]) -> Iterator[dict[str, Any]]:
     """What templates may meet: the context of `hubsmith.guest`, the one with every key set first."""
     always = {
         "machine": MACHINE,
         "ports": [port for module in modules.values() for port in module.ports],
         "kept": [path for module in modules.values() for path in module.kept],
     }
-    for settings in (_full(schema), _defaults(schema)):
+    for settings in (_settings(schema, full=True), _settings(schema, full=False)):
         yield {
             **always, "state": "good", "settings": settings.plain(), "facts": settings.facts, "reasons": [],
             "secrets": dict.fromkeys(secrets.NAMES, "00"),
@@ -71,16 +71,12 @@ def _contexts(schema: Schema, modules: Mapping[str, Module]) -> Iterator[dict[st
     yield {**always, "state": "bad", "settings": None, "facts": schema.facts, "reasons": ["why"], "secrets": {}}
 
 
-def _defaults(schema: Schema) -> Settings:
-    tables = {name: () if one.many else _filled(one.model, full=False) for name, one in schema.tables.items()}
-    return Settings(tables, schema.facts_of(tables))
-
-
-def _full(schema: Schema) -> Settings:
+def _settings(schema: Schema, *, full: bool) -> Settings:
+    """The settings of a file that sets every key, or of an empty one."""
     tables: dict[str, Any] = {}
     for name, one in schema.tables.items():
-        value = _filled(one.model, full=True)
-        tables[name] = (value,) if one.many else value
+        value = _filled(one.model, full=full)
+        tables[name] = value if not one.many else (value,) if full else ()
     return Settings(tables, schema.facts_of(tables))
 
 
@@ -103,20 +99,20 @@ def _example(field: FieldInfo) -> Any:
         return tuple(example) if isinstance(example, list) else example
 
 
-def _problems(template: Template, examples: list[dict[str, Any]], schema: Schema, root: Path) -> list[str]:
+def _problems(template: Template, contexts: list[dict[str, Any]], schema: Schema, root: Path) -> list[str]:
     """What is wrong with a template.
 
-    :param examples: the contexts that it may meet, the one with every key set first.
+    :param contexts: what it may meet, the one with every key set first.
     """
     where = os.path.relpath(template.source, root)
     try:
         tree = environment(template.source.parent).parse(template.source.read_text(encoding="utf-8"))
     except jinja2.TemplateSyntaxError as error:
         return [f"{where}:{error.lineno}: {error.message}"]
-    if unknown := dict.fromkeys(_unknown(tree, examples[0], schema)):
+    if unknown := dict.fromkeys(_unknown(tree, contexts[0], schema)):
         return [f"{where}:{line}: {what}" for line, what in unknown]
     try:
-        for context in examples:
+        for context in contexts:
             if template.when in ("always", context["state"]):
                 render(template, context)
     except Refused as error:
