@@ -110,9 +110,11 @@ def test_facts_are_there_for_programs_that_ask_nobody(layout: Layout) -> None:
     assert (local["home_owner"], local["swarm"], local["peers"]) == (None, False, [])
     swarm = load(rendered(layout, MANAGER), "/run/hubsmith/facts.json")
     assert (swarm["home_owner"], swarm["swarm"], swarm["peers"]) == ([1000, 100], True, ["10.77.0.0/24"])
-    layout.settings.write_text("nonsense = 1\n")
+    hook = layout.hooks / "90-homes"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
     assert apply(layout).state == "refused"
-    assert load(layout, "/run/hubsmith/facts.json") == local | {"scrapers": []}
+    assert load(layout, "/run/hubsmith/facts.json") == local
 
 
 def test_prometheus_gets_in_with_the_hubs_token(layout: Layout) -> None:
