@@ -16,4 +16,4 @@ class Cluster(Protocol):
 @rule("cluster")
 def a_worker_has_a_manager(cluster: Cluster) -> Findings:
     if cluster.manager is None:
-        yield "cluster.manager", "needed by a worker"
+        yield "cluster.manager", "needed by a worker: the address of the master in `cluster.network`"
