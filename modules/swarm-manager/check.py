@@ -24,7 +24,8 @@ def test_it_leads_and_runs_servers_only_when_it_may(host: Host, settings: dict[s
     assert node["ManagerStatus"]["Leader"]
     # Not drained: the hub's place could not be on the users' networks then.
     running = host.check_output("docker node ps self --filter desired-state=running --format '{{.Name}}'").splitlines()
-    assert running == [] or settings["spawner"].get("on_master")
+    facts = json.loads(host.file("/run/hubsmith/facts.json").content_string)
+    assert running == [] or facts["swarm_on_master"]
 
 
 def test_workers_ask_at_the_private_address_only(host: Host) -> None:

@@ -91,7 +91,7 @@ def test_one_time_passwords_are_made_once_for_who_has_no_other_way_in(record: Re
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6tGFzDwQc6uLnftZgIa+t1Rua/Io6xIgP2PXORzceH carol@laptop"
     users = [{"name": "alice"}, {"name": "bob", "password_hash": digest}, {"name": "carol", "ssh_keys": [key]}]
     host = Host(image="master", settings={"users": users})
-    text, passwords = record.settings("hub", host, {})
+    text, passwords = record.settings("hub", host, {}, ROOT)
     assert list(passwords) == ["alice"]
     written = {user["name"]: user for user in tomllib.loads(text)["users"]}
     assert bcrypt.checkpw(passwords["alice"].encode(), written["alice"]["password_hash"].encode())
@@ -99,12 +99,12 @@ def test_one_time_passwords_are_made_once_for_who_has_no_other_way_in(record: Re
     assert "password_hash" not in written["carol"]
     assert passwords["alice"] not in text
     # Again, and by another process: nothing changes, so that a running machine is up to date.
-    assert Record("single").settings("hub", host, {}) == (text, passwords)
+    assert Record("single").settings("hub", host, {}, ROOT) == (text, passwords)
     assert "alice" in json.loads((record.folder / "credentials.json").read_text())["hub"]
 
 
 def test_the_record_is_for_its_owner_only(record: Record) -> None:
-    record.settings("hub", Host(image="master", settings={"users": [{"name": "alice"}]}), {})
+    record.settings("hub", Host(image="master", settings={"users": [{"name": "alice"}]}), {}, ROOT)
     assert stat.S_IMODE(record.folder.stat().st_mode) == 0o700
     for path in record.folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
@@ -112,7 +112,17 @@ def test_the_record_is_for_its_owner_only(record: Record) -> None:
 
 def test_bad_settings_are_refused_before_anything_starts(record: Record) -> None:
     with pytest.raises(DefinitionError, match=r"(?s)hosts.hub.settings.*hub.admin.*did you mean `admins`"):
-        record.settings("hub", Host(image="master", settings={"hub": {"admin": ["alice"]}}), {})
+        record.settings("hub", Host(image="master", settings={"hub": {"admin": ["alice"]}}), {}, ROOT)
+
+
+def test_settings_are_those_of_the_hosts_own_image(record: Record) -> None:
+    worker = Host(image="swarm-worker", settings={"users": [{"name": "alice"}]})
+    with pytest.raises(
+        DefinitionError, match=r"(?s)hosts.w.settings.*users: no module of the image swarm-worker reads"
+    ):
+        record.settings("w", worker, {}, ROOT)
+    with pytest.raises(DefinitionError, match=r"hosts.w.image: there is no image of machines 'mater'; did you mean"):
+        record.settings("w", Host(image="mater", settings={}), {}, ROOT)
 
 
 def test_passwords_are_long_enough_and_differ() -> None:

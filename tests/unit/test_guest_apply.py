@@ -19,6 +19,7 @@ import pytest
 
 import hubsmith
 from hubsmith.build.stages.root import GUEST_FILES, GUEST_ROOMS
+from hubsmith.definition import define
 from hubsmith.errors import HubsmithError
 from hubsmith.guest import files, outcome, secrets
 from hubsmith.guest.apply import apply
@@ -26,18 +27,31 @@ from hubsmith.guest.layout import Layout
 from hubsmith.guest.main import main
 from hubsmith.run import run
 
+ROOT = Path(__file__).parents[2]
 SMALLEST = Path(__file__).parent / "settings_good" / "smallest.toml"
 OWNER, GROUP = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
+    """A machine with the settings of a master, and nothing else of its modules."""
     layout = Layout(tmp_path / "root")
     layout.settings.parent.mkdir(parents=True)
     shutil.copy(SMALLEST, layout.settings)
     for folder in (layout.modules, layout.preparation, layout.hooks, layout.checks):
         folder.mkdir(parents=True)
+    add_settings(layout, "master")
     return layout
+
+
+def add_settings(layout: Layout, image: str) -> None:
+    """The `settings.py` of an image's modules, in place of those that are there."""
+    for there in layout.modules.glob("*/settings.py"):
+        there.unlink()
+    for topic in define(ROOT, image).modules:
+        if (file := ROOT / "modules" / topic / "settings.py").exists():
+            (layout.modules / topic).mkdir(exist_ok=True)
+            (layout.modules / topic / "settings.py").symlink_to(file)
 
 
 def add_module(layout: Layout, topic: str, templates: dict[str, tuple[str, str]], more: str = "") -> None:
@@ -217,6 +231,8 @@ def test_a_hook_that_cannot_be_run_is_refused(layout: Layout) -> None:
 @pytest.mark.parametrize("file", sorted((SMALLEST.parents[1] / "settings_bad").glob("*.toml")), ids=lambda f: f.stem)
 def test_bad_settings_are_refused_with_the_same_words_as_on_the_laptop(layout: Layout, file: Path) -> None:
     shutil.copy(file, layout.settings)
+    if file.stem.startswith("worker_"):
+        add_settings(layout, "swarm-worker")
     add_module(layout, "web", {"/run/page": ("{{ reasons | tojson }}", 'when = "bad"')})
     add_hook(layout, "10-web", f"touch {layout.root}/hook-ran")
     result = apply(layout)
@@ -325,7 +341,7 @@ def test_the_command(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["--root", str(layout.root), "apply", "--boot"]) == 3
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith(f"<3>refused: {layout.settings}: users: nobody could log in")
-    assert main(["settings", "check", str(layout.settings), "--json"]) == 3
+    assert main(["--root", str(layout.root), "settings", "check", str(layout.settings), "--json"]) == 3
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 2
 
 

@@ -106,6 +106,19 @@ def test_every_template_renders_with_good_settings_and_with_none(tmp_path: Path,
     assert "saddr" not in rules
 
 
+def test_facts_are_there_for_programs_that_ask_nobody(layout: Layout) -> None:
+    """Status items and checks read them; when the settings are refused, each is its default."""
+    local = load(rendered(layout), "/run/hubsmith/facts.json")
+    assert (local["home_owner"], local["swarm"], local["peers"]) == (None, False, [])
+    swarm = load(rendered(layout, MANAGER), "/run/hubsmith/facts.json")
+    assert (swarm["home_owner"], swarm["swarm"], swarm["peers"]) == ([1000, 100], True, ["10.77.0.0/24"])
+    hook = layout.hooks / "90-homes"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    assert apply(layout).state == "refused"
+    assert load(layout, "/run/hubsmith/facts.json") == local
+
+
 def test_prometheus_gets_in_with_the_hubs_token(layout: Layout) -> None:
     site = rendered(layout, MANAGER).run / "nginx/hub.d/metrics.conf"
     assert re.findall(r"(?:allow|deny) ([^;]+);", site.read_text()) == ["192.0.2.1/32", "198.51.100.0/24", "all"]
@@ -166,7 +179,7 @@ def test_refused_settings_leave_only_the_status_page(layout: Layout) -> None:
     assert "return 503;" in site
     left = {str(file.relative_to(layout.run)) for file in layout.run.rglob("*") if file.is_file()}
     firewall = {"nftables/metrics.nft", "nftables/ports.nft"}
-    assert left <= {"apply.json", "apply.lock", "nginx/site.conf"} | firewall
+    assert left <= {"apply.json", "apply.lock", "facts.json", "nginx/site.conf"} | firewall
 
 
 def test_a_change_of_one_table_touches_only_its_readers(layout: Layout) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hubsmith.definition.schemas import schemas
 from hubsmith.settings.load import parse
 
 DOCS = Path(__file__).parents[2] / "docs/operators"
@@ -25,7 +26,7 @@ password_hash = "$2b$12$abcdefghijklmnopqrstuuJ6PkXFyd5Hk0nG2rL5eTtPNYHf7mJ0K"
 def test_the_recipe_for_user_data_carries_the_settings_unchanged(tmp_path: Path) -> None:
     [recipe] = re.findall(r"^\{ printf .*?^chmod [^\n]*$", (DOCS / "run-on-a-cloud.md").read_text(), re.M | re.S)
     (tmp_path / "settings.toml").write_text(SETTINGS)
-    parse(SETTINGS.encode(), "settings.toml")
+    parse(SETTINGS.encode(), "settings.toml", schemas(DOCS.parents[1])["master"])
     subprocess.run(["sh", "-e", "-c", recipe], cwd=tmp_path, check=True)
     file = tmp_path / "user-data.yaml"
     assert file.stat().st_mode & 0o777 == 0o600

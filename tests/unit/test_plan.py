@@ -54,7 +54,7 @@ target = "/run/hubsmith/x"
 def root(tmp_path: Path) -> Path:
     root = tree(tmp_path / "tree", MODULE)
     module = root / "modules" / "one"
-    (module / "templates" / "x.j2").write_text("{{ x }}")
+    (module / "templates" / "x.j2").write_text("{{ state }}")
     (module / "templates" / "x.txt").write_text("included by x.j2")
     files = module / "files" / "usr" / "lib"
     (files / "folder").mkdir()
@@ -142,10 +142,11 @@ def later(root: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda root: append(root / "modules/one/templates/x.j2", "{{ y }}"),
+        lambda root: append(root / "modules/one/templates/x.j2", "{{ state }}"),
         lambda root: append(root / "modules/one/files/usr/lib/folder/plain", "other"),
         lambda root: (root / "modules/one/files/usr/lib/folder/plain").chmod(0o755),
         lambda root: (root / "modules/one/extra").write_text("read by the build"),
+        lambda root: (root / "modules/one/settings.py").write_text("# declares nothing"),
         lambda root: append(root / "modules/one/module.toml", "[[ports]]\nnumber = 1\n"),
         lambda root: append(root / "images/tiny.toml", '[kernel]\ncmdline = ["quiet"]\n'),
         lambda root: append(root / "modules/one/templates/x.txt", "more"),
@@ -269,5 +270,5 @@ def test_golden_checksums_are_written_when_they_change(
         assert main(["plan", "--write-golden"]) == 0
         assert told in capsys.readouterr().out
     assert golden.touched(root, {"tiny": dumps(plan(root))}) == []
-    (root / "modules/one/templates/x.j2").write_text("{{ y }}")
+    (root / "modules/one/templates/x.j2").write_text("{{ machine }}")
     assert golden.touched(root, {"tiny": dumps(plan(root))}) == ["tiny"]

@@ -382,4 +382,6 @@ def test_this_tree(pytestconfig: pytest.Config) -> None:
         "hosts/workshop-swarm.toml", "src/hubsmith/cli/up.py", "src/hubsmith/deploy/fleet.py",
         "src/hubsmith/vm/metadata_server.py", "tests/scenarios/workshop.py", "tests/vm/hub_client.py",
     } <= closure  # fmt: skip
-    assert not [path for path in closure if path.startswith(("src/hubsmith/lock", "src/hubsmith/testing", "modules"))]
+    assert not [
+        path for path in closure if path.startswith(("src/hubsmith/lock", "src/hubsmith/testing/pro", "modules"))
+    ]

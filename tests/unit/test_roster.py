@@ -11,10 +11,13 @@ import bcrypt
 import pytest
 
 from hubsmith.cli import main
+from hubsmith.definition.schemas import schemas
+from hubsmith.paths import project_root
 from hubsmith.run import run
 from hubsmith.settings.keys import pin_of
 from hubsmith.settings.load import parse
 
+SCHEMAS = schemas(project_root(Path(__file__)))
 URL = "https://hub.example.org/?a=1&b=2"
 
 
@@ -28,7 +31,7 @@ def test_a_class_gets_accounts_slips_and_settings(tmp_path: Path, capsys: pytest
     assert [row["name"] for row in rows] == ["guest8", "guest9", "guest10"]
     page, settings = (out / "slips.html").read_text(), (out / "users.toml").read_text()
     users = tomllib.loads(settings)["users"]
-    parse(settings.encode(), "users.toml")
+    parse(settings.encode(), "users.toml", SCHEMAS["master"])
     for row, user in zip(rows, users, strict=True):
         assert user["name"] == row["name"]
         assert bcrypt.checkpw(row["password"].encode(), user["password_hash"].encode())
@@ -75,7 +78,11 @@ def test_tables_of_a_cluster_fit_together(tmp_path: Path, capsys: pytest.Capture
     assert master["secret"] == worker["secret"]
     assert worker["pin"] == pin_of(master["key"])
     assert master["secret"] not in capsys.readouterr().out
-    parse((tmp_path / "c" / "worker.toml").read_bytes(), "worker.toml")
+    parse(
+        (tmp_path / "c" / "worker.toml").read_bytes(),
+        "worker.toml",
+        SCHEMAS["swarm-worker"],
+    )
     assert main(words) == 1
 
 

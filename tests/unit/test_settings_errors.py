@@ -13,16 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from hubsmith.definition.schemas import schemas
 from hubsmith.settings.errors import SettingsError
 from hubsmith.settings.load import LARGEST_FILE, load, parse
 
 HERE = Path(__file__).parent
+SCHEMAS = schemas(HERE.parents[1])
+SCHEMA = SCHEMAS["master"]
 BAD = sorted((HERE / "settings_bad").glob("*.toml"))
 
 
 def problems_of(file: Path) -> SettingsError:
+    image = "swarm-worker" if file.stem.startswith("worker_") else "master"
     with pytest.raises(SettingsError) as caught:
-        parse(file.read_bytes(), "settings.toml")
+        parse(file.read_bytes(), "settings.toml", SCHEMAS[image])
     return caught.value
 
 
@@ -52,29 +56,29 @@ def test_no_secret_and_no_value_is_shown(file: Path) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="does not exist; cloud-init writes it"):
-        load(tmp_path / "settings.toml")
+        load(tmp_path / "settings.toml", SCHEMA)
 
 
 def test_a_folder(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
-        load(tmp_path)
+        load(tmp_path, SCHEMA)
 
 
 def test_a_file_that_never_ends() -> None:
     with pytest.raises(SettingsError, match="larger than 1024 KiB"):
-        load(Path("/dev/zero"))
+        load(Path("/dev/zero"), SCHEMA)
 
 
 def test_the_largest_file_is_read(tmp_path: Path) -> None:
     small = (HERE / "settings_good" / "smallest.toml").read_bytes()
     file = tmp_path / "settings.toml"
     file.write_bytes(small + b"#" * (LARGEST_FILE - len(small)))
-    assert load(file).users[0].name == "alice"
+    assert load(file, SCHEMA).tables["users"][0].name == "alice"
 
 
 def test_deep_nesting_is_no_crash() -> None:
     with pytest.raises(SettingsError, match=r"settings\.toml"):
-        parse(b"x = " + b"[" * 100_000, "settings.toml")
+        parse(b"x = " + b"[" * 100_000, "settings.toml", SCHEMA)
 
 
 def test_the_command_says_it_and_exits_with_3() -> None:
@@ -92,4 +96,4 @@ def test_the_command_on_a_good_file() -> None:
     file = HERE / "settings_good" / "everything.toml"
     hubsmith = Path(sys.executable).with_name("hubsmith")
     done = subprocess.run([hubsmith, "settings", "check", file, "--json"], capture_output=True, text=True, check=False)
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"file": str(file), "problems": []})
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"file": str(file), "problems": [], "image": "master"})

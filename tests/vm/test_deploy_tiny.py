@@ -31,8 +31,7 @@ HOST = Host(image="tiny", memory_mb=1024, cpus=1, disk_gb=4, firmware="bios", se
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HUBSMITH_STATE", str(tmp_path / "state"))
-    for folder in ("images", "modules", "hosts"):
-        (tmp_path / folder).mkdir()
+    tiny.tree(tmp_path, "tiny")
     build(tmp_path)
     return tmp_path
 

@@ -59,8 +59,7 @@ def build(root: Path, name: str, says: str) -> None:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     monkeypatch.setenv("HUBSMITH_STATE", str(tmp_path / "state"))
-    for folder in ("images", "modules", "hosts"):
-        (tmp_path / folder).mkdir()
+    tiny.tree(tmp_path, "tiny", "mute")
     build(tmp_path, "tiny", "hubsmith: ready: everything is ready")
     build(tmp_path, "mute", "hubsmith: starting: it never ends")
     (tmp_path / "hosts" / "trial.toml").write_text(FILE)

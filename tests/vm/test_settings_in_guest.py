@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hub_fixtures import Hub
 
+from hubsmith.definition.schemas import schemas
+from hubsmith.paths import project_root
 from hubsmith.run import run
 from hubsmith.settings.errors import SettingsError
 from hubsmith.settings.load import parse
@@ -35,7 +37,9 @@ SHOWN = 5
 
 def on_the_host(file: Path) -> str:
     """What `hubsmith settings check` prints on the laptop of whoever wrote the file."""
-    done = run([Path(sys.executable).with_name("hubsmith"), "settings", "check", file], check=False)
+    done = run(
+        [Path(sys.executable).with_name("hubsmith"), "settings", "check", file, "--image", "master"], check=False
+    )
     assert done.returncode == 3, done
     return done.stdout.replace(str(file), SETTINGS)
 
@@ -43,7 +47,7 @@ def on_the_host(file: Path) -> str:
 def public(file: Path) -> list[str]:
     """The sentences that everybody may read."""
     with pytest.raises(SettingsError) as caught:
-        parse(file.read_bytes(), SETTINGS)
+        parse(file.read_bytes(), SETTINGS, schemas(project_root(CASES))["master"])
     return [problem.public for problem in caught.value.problems]
 
 

@@ -24,6 +24,16 @@ _ORIGIN, _FREE = 0x7C00, 0x190
 _HELLO = b"tiny: ready\n\0"
 
 
+def tree(folder: Path, *images: str) -> None:
+    """Make a project whose images understand the settings of a hub, though none of them has one."""
+    for name in ("images", "hosts"):
+        (folder / name).mkdir()
+    (folder / "modules").symlink_to(Path(__file__).parents[2] / "modules")
+    for name in images:
+        head = f'name = "{name}"\nsummary = "A boot sector"\nhostname = "{name}"\nmodules = ["spawner-local"]\n'
+        (folder / "images" / f"{name}.toml").write_text(f"[image]\n{head}")
+
+
 def make_image(path: Path, says: str = "") -> Path:
     """Write the raw disk image.
 

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hubsmith.build import nix
-from hubsmith.definition import image_names
+from hubsmith.definition import define, image_names
 from hubsmith.errors import HubsmithError
 from hubsmith.paths import project_root
+from hubsmith.plan.templates import check
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,7 @@ def main(args: argparse.Namespace) -> int:
     if args.out and len(images) > 1:
         raise HubsmithError("--out is the folder of one image")
     for image in images:
+        check(define(root, image))
         built = nix.build(root, image, refreshed=args.refreshed, rebuild=args.rebuild, out=args.out)
         if args.raw:
             nix.raw(built)

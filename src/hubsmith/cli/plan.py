@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from hubsmith.definition import image_names
+from hubsmith.definition import define, image_names
 from hubsmith.paths import project_root
 from hubsmith.plan import dumps, golden
 from hubsmith.plan.images import manifest_of
 from hubsmith.plan.summary import summary
+from hubsmith.plan.templates import check
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def main(args: argparse.Namespace) -> int:
     root = project_root()
     names = args.images or image_names(root)
     for name in names:
+        check(define(root, name))
         manifest = manifest_of(root, name, refreshed=args.refreshed)
         text = dumps(manifest)
         if args.write_golden:

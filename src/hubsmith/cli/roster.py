@@ -24,17 +24,17 @@ def main(args: argparse.Namespace) -> int:
 
     :raises HubsmithError: the numbers or names cannot be, or the files are there already.
     """
+    from hubsmith.definition.schemas import problems_of
     from hubsmith.deploy import roster
     from hubsmith.errors import HubsmithError
-    from hubsmith.settings.checks import user_name
+    from hubsmith.paths import project_root
 
     if not 1 <= args.count <= 1000 or args.first < 0:
         raise HubsmithError("between 1 and 1000 accounts, numbered from 0 or more")
     last = args.first + args.count
-    try:
-        user_name(f"{args.prefix}{last}")
-    except ValueError as error:
-        raise HubsmithError(f"--prefix: {error}") from None
+    for problem in problems_of(project_root(), "users", [{"name": f"{args.prefix}{last}"}]):
+        if problem.key == "users[0].name":
+            raise HubsmithError(f"--prefix: {problem.what}")
     people = roster.accounts(args.prefix, range(args.first, last))
     files = roster.write_new(
         args.out,

@@ -20,6 +20,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser("check", help="say everything that is wrong with a settings file")
     check.add_argument("file", type=Path)
+    check.add_argument(
+        "--image",
+        metavar="NAME",
+        help="the image that they are for (the one that reads the most of the tables)",
+    )
     check.add_argument("--json", action="store_true", help="print the problems as JSON")
     reference = actions.add_parser("reference", help="print the reference of all settings, as Markdown")
     reference.add_argument("--write", action="store_true", help=f"write it to {REFERENCE}")
@@ -41,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     :returns: 0, or 3 when the settings are bad.
     """
     if args.action == "check":
-        return _check(args.file, as_json=args.json)
+        return _check(args.file, args.image, as_json=args.json)
     if args.action == "reference":
         return _reference(write=args.write)
     if args.action == "cluster":
@@ -49,29 +54,38 @@ def main(args: argparse.Namespace) -> int:
     return _hash_password(args.cost)
 
 
-def _check(file: Path, *, as_json: bool) -> int:
+def _check(file: Path, image: str | None, *, as_json: bool) -> int:
+    from hubsmith.definition.schemas import closest_image, schema_for, schemas
     from hubsmith.settings.errors import SettingsError
     from hubsmith.settings.load import load
 
+    root = project_root()
+    image = image or closest_image(file, schemas(root))
+    schema = schema_for(root, image, "--image")
     try:
-        load(file)
+        load(file, schema)
     except SettingsError as error:
-        print(json.dumps(error.as_json(), indent=1, ensure_ascii=False) if as_json else error)
+        print(json.dumps({**error.as_json(), "image": image}, indent=1, ensure_ascii=False) if as_json else error)
+        print(f"checked for the image {image}; `--image` names another one", file=sys.stderr)
         return error.exit_code
-    print(json.dumps({"file": str(file), "problems": []}, indent=1) if as_json else f"{file}: good")
+    good = f"{file}: good for the image {image}"
+    print(json.dumps({"file": str(file), "problems": [], "image": image}, indent=1) if as_json else good)
     return 0
 
 
 def _reference(*, write: bool) -> int:
+    from hubsmith.definition.schemas import readers, schemas, whole_schema
     from hubsmith.settings.reference import reference
 
+    root = project_root()
+    text = reference(whole_schema(root), readers(schemas(root)))
     if write:
-        file = project_root() / REFERENCE
+        file = root / REFERENCE
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(reference(), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
         print(f"wrote {file}")
     else:
-        print(reference(), end="")
+        print(text, end="")
     return 0
 
 
@@ -90,27 +104,19 @@ def _hash_password(cost: int) -> int:
 
 def _cluster(folder: Path, network: str, manager: str) -> int:
     import tomli_w
-    from pydantic import ValidationError
 
+    from hubsmith.definition.schemas import problems_of
     from hubsmith.deploy.roster import write_new
     from hubsmith.settings.keys import new_private_key, pin_of
-    from hubsmith.settings.rules import judge
-    from hubsmith.settings.schema import Cluster
 
     key, secret = new_private_key(), secrets.token_hex(32)
     tables = {
         "master": {"network": network, "secret": secret, "key": key},
         "worker": {"network": network, "manager": manager, "secret": secret, "pin": pin_of(key)},
     }
-    try:
-        checked = [Cluster(**table) for table in tables.values()]
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        raise HubsmithError(
-            f"--{wrong['loc'][0]}: {wrong['ctx']['error'] if 'ctx' in wrong else wrong['msg']}"
-        ) from None
-    if problems := [f"{key}: {what}" for table in checked for key, what in judge({"cluster": table})]:
-        raise HubsmithError("; ".join(problems))
+    for table in tables.values():
+        if problems := problems_of(project_root(), "cluster", table):
+            raise HubsmithError("; ".join(f"--{one.key.removeprefix('cluster.')}: {one.what}" for one in problems))
     for file in write_new(folder, {f"{name}.toml": tomli_w.dumps({"cluster": one}) for name, one in tables.items()}):
         print(f"wrote {file}")
     return 0

@@ -173,7 +173,7 @@ class QemuMachine:
 
         :raises DefinitionError: its settings are wrong.
         """
-        text, _ = self.record.settings(self.name, self.host, self.addresses)
+        text, _ = self.record.settings(self.name, self.host, self.addresses, self.root)
         host = self.host.model_dump(mode="json", exclude={"settings", "count", "needs"})
         return {"host": host, "settings": text, "nic": self.nic}
 

@@ -12,11 +12,13 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from hubsmith import files
+from hubsmith.definition.schemas import schema_for
 from hubsmith.deploy.hosts import Host, Network
 from hubsmith.deploy.values import Source, fill
 from hubsmith.errors import HubsmithError
@@ -101,16 +103,19 @@ class Record:
             self.write("addresses.json", mine)
         return mine
 
-    def settings(self, name: str, host: Host, addresses: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    def settings(self, name: str, host: Host, addresses: Mapping[str, str], root: Path) -> tuple[str, dict[str, str]]:
         """The host's settings.toml with addresses, secrets and hashes of one-time passwords filled in, and those
         passwords by user.
 
         :param addresses: of all machines on the private network.
+        :param root: the project's tree, which has the image that the settings are for.
         :raises SettingsError: the settings are wrong.
-        :raises DefinitionError: they name a machine that is not there.
+        :raises DefinitionError: they name a machine that is not there, or there is no such image.
         """
         with self._mutex:
-            return self._settings(name, host, addresses)
+            text, passwords = self._settings(name, host, addresses)
+        parse(text.encode(), f"hosts.{name}.settings", schema_for(root, host.image, f"hosts.{name}.image"))
+        return text, passwords
 
     def _sources(self, addresses: Mapping[str, str]) -> dict[str, Source]:
         """What `${…}` in the settings may name."""
@@ -141,9 +146,7 @@ class Record:
                 hashes[key] = hash_password(password)
             user["password_hash"] = hashes[key]
         self.write("hashes.json", hashes)
-        text = tomli_w.dumps(filled)
-        parse(text.encode(), f"hosts.{name}.settings")
-        return text, passwords
+        return tomli_w.dumps(filled), passwords
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder; empty when there is none."""

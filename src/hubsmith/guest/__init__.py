@@ -16,6 +16,8 @@ input)::
       "state": "good" | "bad",
       "settings": {"hub": {...}, "tls": {...}},    # the tables in the module's `[settings] reads`, and no others;
                                                    # sizes in bytes, durations in seconds; null when state is bad
+      "facts": {"home_owner": [1000, 100], ...},   # what follows from the settings, of all modules; no secrets; when
+                                                   # state is bad, each is its default; also in /run/hubsmith/facts.json
       "reasons": ["line 4: tls.email: ..."],       # why it is bad, safe to show to anybody; [] when good
       "secrets": {"cookie_secret": "<64 hex>", "proxy_token": ..., "metrics_token": ..., "culler_token": ...,
                   "operator_token": ..., "crypt_key": ...},

@@ -6,6 +6,7 @@ files that are there, every file is written atomically, and the hub starts only 
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -18,6 +19,7 @@ from hubsmith.guest.outcome import Outcome, Pending, Reason, Refused
 from hubsmith.guest.render import prepare
 from hubsmith.settings.errors import SettingsError
 from hubsmith.settings.load import load
+from hubsmith.settings.schema import compose, read_parts
 
 log = logging.getLogger("hubsmith.guest")
 
@@ -40,9 +42,11 @@ class _Run:
         self.modules = load_modules(layout.modules)
         self.pending = before.pending if (before := outcome.read(layout.outcome)) else Pending()
         self.changed: set[str] = set()
+        self.schema = compose(read_parts(layout.modules))
         self.context: dict[str, Any] = {
             "state": "good",
             "settings": None,
+            "facts": dict(self.schema.facts),
             "reasons": [],
             "secrets": {},
             "machine": machine.describe(),
@@ -53,7 +57,8 @@ class _Run:
     def go(self) -> Outcome:
         self.note(outcome.APPLYING)
         try:
-            self.context["settings"] = load(self.layout.settings).model_dump(mode="json")
+            settings = load(self.layout.settings, self.schema)
+            self.context |= {"settings": settings.plain(), "facts": settings.facts}
             run_hooks(self.layout.preparation, self.modules, self.context)
             self.context["secrets"] = secrets.load_or_make(self.layout.kept / "secrets.json")
             self.write_files(outcome.APPLYING)
@@ -76,7 +81,10 @@ class _Run:
         self.note(outcome.REFUSED, reasons)
         systemd.stop_hub(wait=self.wait)
         reasons_for_all = [reason.public for reason in reasons]
-        self.context |= {"state": "bad", "settings": None, "secrets": {}, "reasons": reasons_for_all}
+        self.context |= {
+            "state": "bad", "settings": None, "facts": dict(self.schema.facts), "secrets": {},
+            "reasons": reasons_for_all,
+        }  # fmt: skip
         told: tuple[str, ...] = ()
         try:
             self.write_files(outcome.REFUSED, reasons)
@@ -91,6 +99,7 @@ class _Run:
         self.changed |= set(prepared.targets)
         self.note(state, reasons)
         prepared.carry_out()
+        files.write(self.layout.facts, json.dumps(self.context["facts"], indent=1) + "\n")
 
     def tell(self, *, revive: bool) -> tuple[str, ...]:
         try:

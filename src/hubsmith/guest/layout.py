@@ -23,7 +23,7 @@ class Layout:
 
     @property
     def modules(self) -> Path:
-        """One folder per module: ``module.toml`` and ``templates/``."""
+        """One folder per module: ``module.toml``, ``settings.py`` and ``templates/``."""
         return self.at("/usr/lib/hubsmith/modules")
 
     @property
@@ -60,6 +60,11 @@ class Layout:
     def outcome(self) -> Path:
         """What the last apply came to (0600)."""
         return self.run / "apply.json"
+
+    @property
+    def facts(self) -> Path:
+        """What follows from the settings, for status items and checks (0644)."""
+        return self.run / "facts.json"
 
     @property
     def status(self) -> Path:

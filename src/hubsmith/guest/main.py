@@ -56,9 +56,10 @@ def _serve_status(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from hubsmith.settings.errors import SettingsError
     from hubsmith.settings.load import load
+    from hubsmith.settings.schema import compose, read_parts
 
     try:
-        load(args.file)
+        load(args.file, compose(read_parts(Layout(args.root).modules)))
     except SettingsError as error:
         print(json.dumps(error.as_json(), indent=1) if args.json else error)
         return error.exit_code

@@ -9,9 +9,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-#: Who owns the homes of people whose servers are containers: all notebook images run as this user and group.
-CONTAINERS = (1000, 100)
-
 
 class Failed(SystemExit):
     """Ends a hook with a sentence, which is the reason of a refused apply; a service catches it and tries again."""

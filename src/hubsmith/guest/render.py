@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,19 +30,37 @@ def _refused(template: Template, why: str, line: int | None = None) -> Refused:
     return Refused(f"the configuration of {template.topic} cannot be made", f"{place}: {why}")
 
 
-def _render(template: Template, context: Mapping[str, Any]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.source.parent),
+def environment(folder: Path) -> jinja2.Environment:
+    """How the templates of a folder are read, here and when an image is planned."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,
     )
+
+
+def render(template: Template, context: Mapping[str, Any]) -> str:
+    """The text of a file.
+
+    :raises Refused: the template cannot be rendered; the detail says in which line.
+    """
     try:
-        return environment.get_template(template.source.name).render(context)
+        return environment(template.source.parent).get_template(template.source.name).render(context)
     except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
-        raise _refused(template, str(error), getattr(error, "lineno", None)) from error
+        raise _refused(template, str(error), _line(error, template.source)) from error
+
+
+def _line(error: BaseException, source: Path) -> int | None:
+    """The line of a template that an error comes from."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return error.lineno
+    # Jinja2 puts the template's own lines into the traceback.
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == str(source)]
+    return lines[-1] if lines else None
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ def prepare(layout: Layout, modules: Mapping[str, Module], context: Mapping[str,
         if template.when not in ("always", context["state"]):
             stale.append(template)
             continue
-        text = _render(template, context_for(modules[template.topic], context))
+        text = render(template, context_for(modules[template.topic], context))
         kept.add(template.target)
         try:
             uid, gid = pwd.getpwnam(template.owner).pw_uid, grp.getgrnam(template.group).gr_gid

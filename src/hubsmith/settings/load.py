@@ -1,11 +1,12 @@
-"""From a settings file to :class:`~hubsmith.settings.schema.Settings`, or to all of its problems at once."""
+"""From a settings file to checked :class:`Settings`, or to all of its problems at once."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -16,9 +17,8 @@ from pydantic_core import ErrorDetails
 
 from hubsmith.settings.errors import Problem, SettingsError
 from hubsmith.settings.lines import key_lines, nearest_line
-from hubsmith.settings.rules import judge
 from hubsmith.settings.scalars import Label, Secret, format_duration, format_size
-from hubsmith.settings.schema import Settings
+from hubsmith.settings.schema import Schema
 from hubsmith.words import closest
 
 #: Clouds take far less user-data (OpenStack: 64 KiB): anything larger is another file by mistake.
@@ -51,7 +51,28 @@ TOML_TYPES = {
 }
 
 
-def load(path: Path) -> Settings:
+@dataclass(frozen=True)
+class Settings:
+    """Checked settings.
+
+    :ivar tables: the value of every table of the schema: a ``Table``, or a tuple of them.
+    :ivar facts: what follows from them.
+    """
+
+    tables: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    def plain(self) -> dict[str, Any]:
+        """The tables as JSON-like data: sizes in bytes, durations in seconds."""
+        return {
+            name: [one.model_dump(mode="json") for one in value]
+            if isinstance(value, tuple)
+            else value.model_dump(mode="json")
+            for name, value in self.tables.items()
+        }
+
+
+def load(path: Path, schema: Schema) -> Settings:
     """Read and check a settings file.
 
     :raises SettingsError: it is missing, unreadable, no TOML, or has bad values; all problems at once.
@@ -63,10 +84,10 @@ def load(path: Path) -> Settings:
         raise _failed(path, "the file does not exist; cloud-init writes it from user-data (`write_files`)") from None
     except OSError as error:
         raise _failed(path, f"cannot be read: {error.strerror}") from None
-    return parse(data, str(path))
+    return parse(data, str(path), schema)
 
 
-def parse(data: bytes, file: str) -> Settings:
+def parse(data: bytes, file: str, schema: Schema) -> Settings:
     """Check the bytes of a settings file; ``file`` is its name in messages.
 
     :raises SettingsError: all problems at once.
@@ -78,26 +99,32 @@ def parse(data: bytes, file: str) -> Settings:
         raise SettingsError(file, (_syntax_problem(error, text),)) from None
     except RecursionError:
         raise _failed(Path(file), "not TOML: nested too deeply") from None
-    lines = key_lines(text)
+    tables, problems = check(raw, schema)
+    if problems:
+        lines = key_lines(text)
+        placed = [Problem(p.key, p.what, nearest_line(lines, p.key), p.value, p.hint) for p in problems]
+        raise SettingsError(file, tuple(sorted(placed, key=lambda p: p.line or 0)))
+    return Settings(tables, schema.facts_of(tables))
+
+
+def check(raw: Mapping[str, Any], schema: Schema) -> tuple[dict[str, Any], list[Problem]]:
+    """The value of every table that is well-formed, and all problems; they know no lines yet."""
     tables: dict[str, Any] = {}
     problems: list[Problem] = []
     for key in raw:
-        if key not in Settings.model_fields:
-            problems.append(_unknown(key, Settings.model_fields) if isinstance(raw[key], dict | list) else _stray(key))
-    for name, field in Settings.model_fields.items():
-        if name not in raw:
-            tables[name] = field.get_default()
-            continue
+        if key not in schema.tables:
+            problems.append(_unknown(key, schema) if isinstance(raw[key], dict | list) else _stray(key, schema))
+    for name, table in schema.tables.items():
+        value = raw.get(name, [] if table.many else {})
         try:
-            annotation: Any = field.annotation
-            tables[name] = TypeAdapter(annotation).validate_python(raw[name])
+            tables[name] = TypeAdapter(table.annotation).validate_python(value)
         except ValidationError as error:
-            problems += (_problem(name, detail, raw) for detail in error.errors(include_url=False))
-    problems += (_found(key, what, raw) for key, what in judge(tables))
-    if problems:
-        placed = [Problem(p.key, p.what, nearest_line(lines, p.key), p.value, p.hint) for p in problems]
-        raise SettingsError(file, tuple(sorted(placed, key=lambda p: p.line or 0)))
-    return Settings(**tables)
+            problems += (_problem(name, detail, raw, schema) for detail in error.errors(include_url=False))
+    for rule in schema.rules:
+        if all(name in tables for name in rule.tables):
+            values = (tables[name] for name in rule.tables)
+            problems += (_found(key, what, raw, schema) for key, what in rule.judge(*values))
+    return tables, problems
 
 
 def _failed(path: Path, what: str) -> SettingsError:
@@ -129,16 +156,17 @@ def _syntax_problem(error: tomllib.TOMLDecodeError, text: str) -> Problem:
     return Problem("", f"not TOML{column}: {message[0].lower() + message[1:]}", line)
 
 
-def _walk(name: str, loc: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]:
-    """The key path in our writing, and the field of the schema that it leads to."""
-    path, field = name, Settings.model_fields[name]
-    found: FieldInfo | None = field
+def _walk(name: str, loc: tuple[int | str, ...], schema: Schema) -> tuple[str, FieldInfo | None]:
+    """The key path in our writing, and the field of the schema that it leads to (none for a table itself)."""
+    path, found = name, None
+    known = schema.tables[name].model.model_fields
     for part in loc:
         if isinstance(part, int):
             path += f"[{part}]"
             continue
         path += f".{part}"
-        found = _fields(found.annotation).get(part) if found else None
+        found = known.get(part)
+        known = _fields(found.annotation) if found else {}
     return path, found
 
 
@@ -163,7 +191,7 @@ def is_secret(field: FieldInfo) -> bool:
 
 def _shown(value: Any, field: FieldInfo | None) -> str | None:
     """The value for the operator's eyes, when it is short, scalar and no secret."""
-    if field is None or is_secret(field) or isinstance(value, list | dict):
+    if isinstance(value, list | dict) or (field and is_secret(field)):
         return None
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
     return text if len(text) <= 80 else None
@@ -178,40 +206,47 @@ def _value(raw: Any, path: str) -> Any:
     return raw
 
 
-def _found(key: str, what: str, raw: dict[str, Any]) -> Problem:
+def _found(key: str, what: str, raw: Mapping[str, Any], schema: Schema) -> Problem:
     """A rule's finding, with the value that it is about."""
     value = _value(raw, key)
     loc = tuple(int(p) if p.isdigit() else p for p in re.findall(r"[^.\[\]]+", key))
-    _, field = _walk(str(loc[0]), loc[1:])
+    _, field = _walk(str(loc[0]), loc[1:], schema)
     return Problem(key, what, value=None if value is None else _shown(value, field))
 
 
-def _unknown(path: str, known: dict[str, FieldInfo]) -> Problem:
-    outer, _, key = path.rpartition(".")
-    near = closest(key, known)
-    kind = "key" if outer else "table"
-    what = f"unknown {kind}" + (f"; did you mean `{near}`?" if near else "")
-    return Problem(path, what, hint=f"known: {', '.join(known)}")
+def _unknown(path: str, schema: Schema, known: Mapping[str, Any] | None = None) -> Problem:
+    """A table, or a key of a table, that the image does not have.
+
+    :param known: the keys of that table.
+    """
+    kind = "table" if known is None else "key"
+    known = schema.tables if known is None else known
+    if images := schema.elsewhere.get(re.sub(r"\[\d+\]", "", path)):
+        others = f"the image {images[0]} does" if len(images) == 1 else f"the images {' and '.join(images)} do"
+        return Problem(path, f"no module of the image {schema.image} reads this {kind}; {others}")
+    if near := closest(path.rpartition(".")[2], known):
+        return Problem(path, f"unknown {kind}; did you mean `{near}`?")
+    return Problem(path, f"unknown {kind}: this image has no module for it", hint=f"known: {', '.join(known)}")
 
 
-def _stray(key: str) -> Problem:
+def _stray(key: str, schema: Schema) -> Problem:
     """A key above the first table."""
-    homes = [name for name, field in Settings.model_fields.items() if key in _fields(field.annotation)]
-    return Problem(key, "a key outside of any table" + (f"; it belongs under `[{homes[0]}]`" if homes else ""))
+    homes = [table.title for table in schema.tables.values() if key in table.model.model_fields]
+    return Problem(key, "a key outside of any table" + (f"; it belongs under `{homes[0]}`" if homes else ""))
 
 
-def _problem(name: str, detail: ErrorDetails, raw: dict[str, Any]) -> Problem:
-    path, field = _walk(name, detail["loc"])
+def _problem(name: str, detail: ErrorDetails, raw: Mapping[str, Any], schema: Schema) -> Problem:
+    path, field = _walk(name, detail["loc"], schema)
     if detail["type"] == "extra_forbidden":
-        owner = _walk(name, detail["loc"][:-1])[1]
-        return _unknown(path, _fields(owner.annotation) if owner else {})
+        owner = _walk(name, detail["loc"][:-1], schema)[1]
+        return _unknown(path, schema, _fields(owner.annotation) if owner else schema.tables[name].model.model_fields)
     got = TOML_TYPES.get(type(detail["input"]), "a date or time")
     words = {name: _bound(value, field) for name, value in detail.get("ctx", {}).items()}
     words |= {"got": got, "expected": str(words.get("expected", "")).replace("'", '"')}
     sentence = SENTENCES.get(detail["type"])
     what = sentence.format(**words) if sentence else detail["msg"][0].lower() + detail["msg"][1:]
-    if path == "users" and isinstance(raw["users"], dict):
-        what = "each user is a table of a list: write `[[users]]`, with two brackets"
+    if path == name and schema.tables[name].many and isinstance(raw[name], dict):
+        what = f"each {name.removesuffix('s')} is a table of a list: write `[[{name}]]`, with two brackets"
     value = None if detail["type"] == "missing" else _shown(_value(raw, path), field)
     return Problem(path, what, value=value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from hubsmith.settings.load import is_secret
 from hubsmith.settings.scalars import Label, format_duration, format_size
-from hubsmith.settings.schema import Settings
+from hubsmith.settings.schema import Schema
 
 HEAD = """\
 # Settings
@@ -41,7 +41,8 @@ write_files:
       password_hash = "$2b$12$…"
 ```
 
-- `hubsmith settings check FILE` says on your own computer everything that the machine would say, with line numbers.
+- `hubsmith settings check FILE` says on your own computer everything that the machine would say, with line numbers;
+  `--image` names the image that the machine is made of.
 - `hubsmith settings hash-password` makes a `password_hash`.
 - After an edit on the machine: `sudo hubsmith apply`, then `hubsmith status`.
 - When the file is missing or has a mistake, the machine boots, serves no hub, and says why: on its console, on its
@@ -100,16 +101,31 @@ def _default(field: FieldInfo, kind: str) -> str:
     return "none" if default is None or default is PydanticUndefined else f"`{_written(default, kind)}`"
 
 
-def _row(name: str, field: FieldInfo) -> str:
+def _images(names: tuple[str, ...]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
+
+
+def _row(name: str, field: FieldInfo, only: tuple[str, ...]) -> str:
+    """A line of a table.
+
+    :param only: the images that have this key, when others have the table without it.
+    """
     kind = _type(field)
     example = _written(field.examples[0], kind) if field.examples else ""
     secret = " *Secret.*" if is_secret(field) else ""
-    cells = (f"`{name}`", kind, _default(field, kind), f"`{example}`", f"{field.description}{secret}")
+    images = f" Image: {_images(only)}." if only else ""
+    cells = (f"`{name}`", kind, _default(field, kind), f"`{example}`", f"{field.description}{secret}{images}")
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def tables(model: type[BaseModel] = Settings, above: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+def tables(schema: Schema) -> Iterator[tuple[str, type[BaseModel]]]:
     """Every table of the settings, as it is headed in TOML, and its model; a table comes before those inside it."""
+    for name, table in schema.tables.items():
+        yield table.title, table.model
+        yield from _inner(table.model, f"{name}.")
+
+
+def _inner(model: type[BaseModel], above: str) -> Iterator[tuple[str, type[BaseModel]]]:
     for name, field in model.model_fields.items():
         annotation: Any = field.annotation
         many = get_origin(annotation) is tuple
@@ -117,14 +133,25 @@ def tables(model: type[BaseModel] = Settings, above: str = "") -> Iterator[tuple
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             path = f"{above}{name}"
             yield f"[[{path}]]" if many else f"[{path}]", inner
-            yield from tables(inner, f"{path}.")
+            yield from _inner(inner, f"{path}.")
 
 
-def reference() -> str:
-    """The whole page as Markdown."""
+def reference(schema: Schema, readers: Mapping[str, tuple[str, ...]]) -> str:
+    """The whole page as Markdown.
+
+    :param schema: of all images together.
+    :param readers: the images that have each table and each key.
+    """
     parts = [HEAD]
-    for title, model in tables():
-        rows = "\n".join(_row(name, field) for name, field in model.model_fields.items())
+    for title, model in tables(schema):
+        path = title.strip("[]")
+        # A table inside another one is where the key is that holds it.
+        images = readers[".".join(path.split(".")[:2])]
+        rows = [
+            _row(name, field, found if (found := readers.get(f"{path}.{name}", images)) != images else ())
+            for name, field in model.model_fields.items()
+        ]
         head = "| key | type | default | example | |\n|---|---|---|---|---|"
-        parts.append(f"## `{title}`\n\n{model.__doc__}\n\n{head}\n{rows}\n")
+        body = "\n".join(rows)
+        parts.append(f"## `{title}`\n\n{model.__doc__} Read by: {_images(images)}.\n\n{head}\n{body}\n")
     return "\n".join(parts)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AllowInfNan, BeforeValidator, Strict
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Strict
 
 SIZE_UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 DURATION_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -55,6 +55,16 @@ def parse_duration(value: Any) -> int:
     raise ValueError('not a duration: write numbers with d, h, m or s, such as "90s", "10m" or "1h30m"')
 
 
+def one_line(value: str) -> str:
+    """Text without line breaks and other control characters.
+
+    :raises ValueError: it has some.
+    """
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("one line of plain text is wanted, without control characters")
+    return value
+
+
 def format_size(size: int) -> str:
     """The shortest exact writing of a size in bytes, such as ``2G``."""
     for suffix, unit in reversed(SIZE_UNITS.items()):
@@ -78,3 +88,4 @@ Number = Annotated[float, Strict(), AllowInfNan(False)]
 Str = Annotated[str, Strict()]
 Size = Annotated[int, BeforeValidator(parse_size), Label("size")]
 Duration = Annotated[int, BeforeValidator(parse_duration), Label("duration")]
+Line = Annotated[Str, AfterValidator(one_line)]

@@ -1,325 +1,257 @@
-"""The launch-time settings: one typed schema for the build machine, the guest and the reference.
+"""The settings that an image understands: composed of what its modules declare in their ``settings.py``.
 
-Every field carries its type, its default, an example and its description: ``docs/operators/settings.md`` is made
-of them. A field is judged alone here; what holds between fields is in :mod:`hubsmith.settings.rules`.
-
-Sizes are kept as bytes and durations as seconds (integers).
+Composition depends on names alone, not on the order of the modules.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
 
-from hubsmith.settings import checks
-from hubsmith.settings.scalars import Bool, Duration, Int, Label, Number, Secret, Size, Str
-
-UserName = Annotated[Str, AfterValidator(checks.user_name), Label("user name")]
-Domain = Annotated[Str, AfterValidator(checks.domain), Label("domain name")]
-Email = Annotated[Str, AfterValidator(checks.email), Label("e-mail address")]
-HttpsUrl = Annotated[Str, AfterValidator(checks.https_url), Label("https URL")]
-Certificates = Annotated[Str, AfterValidator(checks.certificates), Label("PEM text")]
-PrivateKey = Annotated[Str, AfterValidator(checks.private_key), Label("PEM text"), Secret()]
-PasswordHash = Annotated[Str, AfterValidator(checks.password_hash), Label("password hash"), Secret()]
-PrivateNetwork = Annotated[Str, AfterValidator(checks.private_network), Label("IPv4 network")]
-SourceNetwork = Annotated[Str, AfterValidator(checks.source_network), Label("IPv4 network")]
-Address = Annotated[Str, AfterValidator(checks.address), Label("IPv4 address")]
-ClusterSecret = Annotated[Str, AfterValidator(checks.cluster_secret), Label("random text"), Secret()]
-ClusterKey = Annotated[Str, AfterValidator(checks.cluster_key), Label("PEM text"), Secret()]
-Pin = Annotated[Str, AfterValidator(checks.pin), Label("pin")]
-ImageReference = Annotated[Str, AfterValidator(checks.image_reference), Label("container image")]
-Volume = Annotated[Str, AfterValidator(checks.volume), Label("volume")]
-SshKey = Annotated[Str, AfterValidator(checks.ssh_key), Label("SSH public key")]
+from hubsmith.errors import DefinitionError
+from hubsmith.settings.tables import Choice, Fact, FromModules, Provider, Rule, Table
 
 
-class Table(BaseModel):
-    """A table of the settings: frozen, and an unknown key is an error."""
+@dataclass(frozen=True)
+class Part:
+    """What one module's ``settings.py`` declares."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    file: Path
+    tables: tuple[type[Table], ...] = ()
+    rules: tuple[Rule, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    providers: tuple[Provider, ...] = ()
 
-
-class Hub(Table):
-    """The hub as a whole."""
-
-    domain: Domain | None = Field(
-        default=None,
-        description="The name under which people reach the hub. Without it the hub answers on any name and address.",
-        examples=["hub.example.org"],
-    )
-    admins: tuple[UserName, ...] = Field(
-        default=(),
-        description="Users who may use JupyterHub's admin page and write to the shared folder. Each must be in "
-        "`users`. An admin of the hub is not root on the machine.",
-        examples=[["alice"]],
-    )
-    announcement: Annotated[Str, AfterValidator(checks.one_line)] = Field(
-        default="",
-        max_length=500,
-        description="One line of plain text, shown on the hub's pages.",
-        examples=["Maintenance on Friday from 18:00 to 19:00 UTC"],
-    )
-    concurrent_spawn_limit: Int = Field(
-        default=20,
-        ge=1,
-        le=1000,
-        description="How many servers may be starting at the same time; further ones are asked to try again.",
-        examples=[50],
-    )
-    upload_limit: Size = Field(
-        default=1024**3,
-        ge=1024**2,
-        description="The largest file that can be uploaded in one request.",
-        examples=["200M"],
-    )
+    @property
+    def topic(self) -> str:
+        """The module's name."""
+        return self.file.parent.name
 
 
-class Tls(Table):
-    """The certificate of the hub."""
+@dataclass(frozen=True)
+class Composed:
+    """A table as the modules of an image make it.
 
-    mode: Literal["self-signed", "letsencrypt", "provided"] = Field(
-        default="self-signed",
-        description="`self-signed`: made on the machine, browsers warn. `letsencrypt`: issued and renewed by an ACME "
-        "authority. `provided`: the one in `certificate` and `key`.",
-        examples=["letsencrypt"],
-    )
-    email: Email | None = Field(
-        default=None,
-        description="Where the authority writes about the certificate. Needed for `letsencrypt`.",
-        examples=["admin@example.org"],
-    )
-    staging: Bool = Field(
-        default=False,
-        description="Use the staging service of Let's Encrypt: for trials, hardly limited, not trusted by browsers.",
-        examples=[True],
-    )
-    directory_url: HttpsUrl | None = Field(
-        default=None,
-        description="The directory of another ACME authority, instead of that of Let's Encrypt.",
-        examples=["https://ca.example.org/acme/directory"],
-    )
-    ca_bundle: Certificates | None = Field(
-        default=None,
-        description="The PEM certificates that sign the ACME authority's own web server, when it is a private one.",
-        examples=["-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"],
-    )
-    certificate: Certificates | None = Field(
-        default=None,
-        description="For `provided`: the PEM certificate of the hub, followed by its intermediate ones.",
-        examples=["-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"],
-    )
-    key: PrivateKey | None = Field(
-        default=None,
-        repr=False,
-        description="For `provided`: the PEM private key of the certificate, without a pass phrase.",
-        examples=["-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----\n"],
-    )
+    :ivar many: a list of tables, ``[[name]]``.
+    :ivar topics: the modules that declare it.
+    """
+
+    name: str
+    model: type[Table]
+    many: bool
+    topics: tuple[str, ...]
+
+    @property
+    def annotation(self) -> Any:
+        """The type of its value."""
+        return tuple[self.model, ...] if self.many else self.model  # type: ignore[name-defined]
+
+    @property
+    def title(self) -> str:
+        """Its head as it is written in TOML."""
+        return f"[[{self.name}]]" if self.many else f"[{self.name}]"
 
 
-class Auth(Table):
-    """How people prove who they are."""
+@dataclass(frozen=True)
+class Schema:
+    """What a settings file may hold and what must be true of it.
 
-    method: Literal["local"] = Field(
-        default="local",
-        description="`local`: the Unix accounts that are declared in `users`, and no others.",
-        examples=["local"],
-    )
+    :ivar image: whose schema it is; empty inside an appliance, which knows no other.
+    :ivar elsewhere: the images that know a table or key (``users``, ``users.quota``), for errors about unknown ones.
+    """
 
+    tables: Mapping[str, Composed]
+    rules: tuple[Rule, ...]
+    facts: Mapping[str, Any]
+    providers: tuple[Provider, ...]
+    image: str = ""
+    elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-class User(Table):
-    """One person. Somebody who is taken away again is locked out; the home stays."""
+    def facts_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Every fact of the image.
 
-    name: UserName = Field(
-        description="The Unix name, and the name on the hub: a lower-case letter, then lower-case letters, digits, `-` "
-        "and `_`; at most 32 characters.",
-        examples=["alice"],
-    )
-    password_hash: PasswordHash | None = Field(
-        default=None,
-        repr=False,
-        description="For logging in to the hub. A yescrypt (`$y$`), bcrypt (`$2b$`) or SHA-512 (`$6$`) hash; "
-        "`hubsmith settings hash-password` makes one. Without it the user can only come by SSH.",
-        examples=["$2b$12$…"],
-    )
-    ssh_keys: tuple[SshKey, ...] = Field(
-        default=(),
-        description="Public keys that may log in by SSH. SSH takes no passwords.",
-        examples=[["ssh-ed25519 AAAA… alice@laptop"]],
-    )
-    quota: Size | None = Field(
-        default=None,
-        ge=1024**2,
-        description="How much this user may store, instead of `homes.quota`.",
-        examples=["10G"],
-    )
+        :param values: the checked value of each table.
+        :raises DefinitionError: two modules provide the same one.
+        """
+        found: dict[str, Any] = {}
+        for provider in self.providers:
+            if (value := provider.compute(*(values[name] for name in provider.tables))) is None:
+                continue
+            if provider.fact in found:
+                raise DefinitionError(f"two modules provide the fact {provider.fact!r}")
+            found[provider.fact] = value
+        return {**self.facts, **found}
 
 
-class Profile(Table):
-    """One of the kinds of servers that people choose from; the first is the default."""
+def read_part(file: Path) -> Part:
+    """Run a module's ``settings.py`` and collect its declarations, in their order.
 
-    name: Annotated[Str, AfterValidator(checks.one_line)] = Field(
-        min_length=1, max_length=80, description="What people read.", examples=["Large"]
-    )
-    memory: Size | None = Field(
-        default=None, ge=128 * 1024**2, description="Instead of `spawner.memory`.", examples=["8G"]
-    )
-    cpu: Number | None = Field(default=None, ge=0.1, le=1024, description="Instead of `spawner.cpu`.", examples=[4.0])
-    image: ImageReference | None = Field(
-        default=None, description="Instead of `spawner.image`.", examples=["registry.example.org/r-notebook:4.5"]
-    )
+    :raises DefinitionError: it cannot be run.
+    """
+    # Not a name that anybody can import: one process may read several trees. Pydantic looks there for what the
+    # annotations of a table name.
+    name = f"settings of {file}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        found = list(vars(module).values())
+        tables = [one for one in found if isinstance(one, type) and issubclass(one, Table)]
+        for one in tables:
+            one.model_rebuild()  # an annotation that names nothing is an error here, not at the first use
+    except Exception as error:
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise DefinitionError(what, where=_place(error, file)) from error
+
+    def of(kind: type[Any]) -> tuple[Any, ...]:
+        return tuple(one for one in found if isinstance(one, kind))
+
+    return Part(
+        file, tuple(one for one in tables if one.declared), of(Rule), of(Choice), of(Fact), of(Provider)
+    )  # fmt: skip
 
 
-class Spawner(Table):
-    """Where and how notebook servers run."""
+def _place(error: BaseException, file: Path) -> str:
+    """The file and the line of it that an error comes from."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"{_name(file)}:{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f"{_name(file)}:{lines[-1]}" if lines else _name(file)
 
-    kind: Literal["local", "swarm"] = Field(
-        default="local",
-        description="`local`: processes of the user on this machine, each in a systemd unit of its own. `swarm`: "
-        "containers on the workers of `cluster`, spread by Docker Swarm.",
-        examples=["swarm"],
-    )
-    memory: Size = Field(
-        default=1024**3,
-        ge=128 * 1024**2,
-        description="The most memory that one user's server can use.",
-        examples=["2G"],
-    )
-    cpu: Number = Field(
-        default=1.0,
-        ge=0.1,
-        le=1024,
-        description="The most processor time that one user's server can use, in cores.",
-        examples=[2.0],
-    )
-    start_timeout: Duration = Field(
-        default=120,
-        ge=10,
-        le=3600,
-        description="How long a server may take to start before the hub gives up.",
-        examples=["3m"],
-    )
-    image: ImageReference | None = Field(
-        default=None,
-        description="For `swarm`: the container image of the servers, pulled by each worker before it is used. Without "
-        "it the one that the workers bring.",
-        examples=["registry.example.org/notebook:2026-09-01"],
-    )
-    on_master: Bool = Field(
-        default=False,
-        description="For `swarm`: let servers run on the master, too. It needs an `image`: only workers bring one.",
-        examples=[True],
-    )
-    profiles: tuple[Profile, ...] = Field(
-        default=(),
-        description="For `swarm`: kinds of servers to choose from. Without any there is one kind and no choice.",
-        examples=[[{"name": "Small"}, {"name": "Large", "memory": "8G"}]],
+
+def _name(file: Path) -> str:
+    """How errors call it."""
+    return f"modules/{file.parent.name}/{file.name}"
+
+
+def read_parts(folder: Path, topics: Iterable[str] | None = None) -> list[Part]:
+    """The declarations of the modules below ``folder``, in alphabetical order.
+
+    :param topics: of these modules only.
+    :raises DefinitionError: a ``settings.py`` cannot be run.
+    """
+    files = sorted(folder.glob("*/settings.py"))
+    wanted = None if topics is None else set(topics)
+    return [read_part(file) for file in files if wanted is None or file.parent.name in wanted]
+
+
+def compose(parts: Iterable[Part]) -> Schema:
+    """The schema of an image.
+
+    :param parts: of its modules.
+    :raises DefinitionError: the modules contradict each other, or refer to what none of them declares.
+    """
+    parts = sorted(parts, key=lambda part: part.topic)
+    tables = _tables(parts)
+    facts: dict[str, Any] = {}
+    for part in parts:
+        for one in part.facts:
+            if one.name in facts:
+                raise DefinitionError(f"another module declares the fact {one.name!r}, too", where=_name(part.file))
+            facts[one.name] = one.default
+    for part in parts:
+        needed = [(rule.judge, rule.tables) for rule in part.rules]
+        needed += [(provider.compute, provider.tables) for provider in part.providers]
+        for function, names in needed:
+            for name in names:
+                if name not in tables:
+                    what = f"no module of the image declares the table `{name}`"
+                    raise DefinitionError(what, where=_where(part, function))
+        for provider in part.providers:
+            if provider.fact not in facts:
+                what = f"no module of the image declares the fact {provider.fact!r}"
+                raise DefinitionError(what, where=_where(part, provider.compute))
+    return Schema(
+        tables=tables,
+        rules=tuple(rule for part in parts for rule in part.rules),
+        facts=facts,
+        providers=tuple(provider for part in parts for provider in part.providers),
     )
 
 
-class Cluster(Table):
-    """The private network of several machines, and how they know each other."""
-
-    network: PrivateNetwork | None = Field(
-        default=None,
-        description="The network that all machines of the deployment are on, and no others: whoever is on it reaches "
-        "the homes. Ports that they need among themselves are open to it and to nobody else.",
-        examples=["10.77.0.0/24"],
-    )
-    manager: Address | None = Field(
-        default=None,
-        description="For workers: the address of the master in `network`. It makes these the settings of a worker.",
-        examples=["10.77.0.10"],
-    )
-    secret: ClusterSecret | None = Field(
-        default=None,
-        repr=False,
-        description="By which a worker proves that it belongs to the deployment: the same for all machines. In a file "
-        "of `hosts/`: `${secret.cluster}`.",
-        examples=["9d53…"],
-    )
-    key: ClusterKey | None = Field(
-        default=None,
-        repr=False,
-        description="For the master: the private key (Ed25519) by which workers know it. In a file of `hosts/`: "
-        "`${key.cluster}`.",
-        examples=["-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----\n"],
-    )
-    pin: Pin | None = Field(
-        default=None,
-        description="For workers: the pin of the master's key. In a file of `hosts/`: `${pin.cluster}`.",
-        examples=["sha256:4f1c…"],
-    )
+def _where(part: Part, function: Callable[..., Any]) -> str:
+    return f"{_name(part.file)}:{function.__code__.co_firstlineno}"
 
 
-class Metrics(Table):
-    """Figures for Prometheus, of the machine and of the hub."""
-
-    allow: tuple[SourceNetwork, ...] = Field(
-        default=(),
-        description="Who may read them: the addresses that a Prometheus comes from. Without any they are off.",
-        examples=[["192.0.2.17", "10.77.0.0/24"]],
-    )
-
-
-class Idle(Table):
-    """What happens to servers and kernels that nobody uses."""
-
-    cull_after: Duration = Field(
-        default=3600,
-        description='Servers without activity for so long are stopped. `"0s"`: never.',
-        examples=["2h"],
-    )
-    every: Duration = Field(
-        default=300,
-        ge=10,
-        description="How often the hub looks for idle servers.",
-        examples=["10m"],
-    )
-    kernels_after: Duration = Field(
-        default=3600,
-        description='Kernels that compute nothing and that no browser looks at for so long are stopped. `"0s"`: never.',
-        examples=["12h"],
-    )
+def _tables(parts: list[Part]) -> dict[str, Composed]:
+    declared: dict[str, list[tuple[Part, type[Table]]]] = {}
+    for part in parts:
+        for model in part.tables:
+            assert model.declared
+            declared.setdefault(model.declared[0], []).append((part, model))
+    choices: dict[str, list[Choice]] = {}
+    for part in parts:
+        for one in part.choices:
+            choices.setdefault(one.key, []).append(one)
+    tables = {name: _composed(name, declared[name], choices) for name in sorted(declared)}
+    for part in parts:
+        for one in part.choices:
+            name, _, key = one.key.partition(".")
+            found = tables[name].model.model_fields.get(key) if name in tables else None
+            if found is None or not _takes_choices(declared[name], key):
+                raise DefinitionError(f"no module of the image has choices for `{one.key}`", where=_name(part.file))
+    return tables
 
 
-class Homes(Table):
-    """The users' files."""
-
-    quota: Size = Field(
-        default=2 * 1024**3,
-        ge=1024**2,
-        description="How much each user may store in the home.",
-        examples=["5G"],
-    )
-    shared: Bool = Field(
-        default=True,
-        description="A folder `shared` in every home, which all users can read and admins can write.",
-        examples=[False],
-    )
+def _takes_choices(declared: list[tuple[Part, type[Table]]], key: str) -> bool:
+    fields = (model.model_fields.get(key) for _, model in declared)
+    return any(found and any(isinstance(mark, FromModules) for mark in found.metadata) for found in fields)
 
 
-class Data(Table):
-    """Where homes and state live."""
+def _composed(name: str, declared: list[tuple[Part, type[Table]]], choices: Mapping[str, list[Choice]]) -> Composed:
+    owner: dict[str, Part] = {}
+    replaced: dict[str, Any] = {}
+    many = {model.declared[1] for _, model in declared if model.declared}
+    if len(many) > 1:
+        raise DefinitionError(f"`{name}` is a table and a list of tables", where=_name(declared[-1][0].file))
+    for part, model in declared:
+        for key, info in model.model_fields.items():
+            if key in owner:
+                raise DefinitionError(
+                    f"`{name}.{key}` is declared by the module {owner[key].topic!r}, too", where=_name(part.file)
+                )
+            owner[key] = part
+            if any(isinstance(mark, FromModules) for mark in info.metadata):
+                replaced[key] = _choice_field(f"{name}.{key}", info, choices, part)
+    models = [model for _, model in declared]
+    topics = tuple(part.topic for part, _ in declared)
+    if len(models) == 1 and not replaced:
+        return Composed(name, models[0], many.pop(), topics)
+    # A subclass of each declaration: a rule gets what it was written for. Fields keep the order of the modules.
+    text = " ".join(model.__doc__ for model in models if model.__doc__)
+    made = create_model(name.capitalize(), __base__=tuple(reversed(models)), __doc__=text, **replaced)
+    return Composed(name, made, many.pop(), topics)
 
-    volume: Volume | None = Field(
-        default=None,
-        description="The attached volume for the homes and the hub's state, so that a newer machine can take them "
-        'over: its serial number (in OpenStack the ID of the volume), or `"auto"` for the only one there is. A blank '
-        "volume gets a file system; one that holds anything else is refused. Without it they are on the system disk.",
-        examples=["auto", "2f7c1d5e-6a0b-4c39-9d53-0c1c8f1f6b1e"],
-    )
+
+def _choice_field(key: str, info: FieldInfo, choices: Mapping[str, list[Choice]], part: Part) -> tuple[Any, Any]:
+    """Type and field of a key whose values come from the modules of the image."""
+    found = choices.get(key, [])
+    values = [one.value for one in found]
+    if not found:
+        raise DefinitionError(f"no module of the image brings a choice for `{key}`", where=_name(part.file))
+    if len(set(values)) < len(values):
+        raise DefinitionError(f"two modules bring the same choice for `{key}`", where=_name(part.file))
+    chosen = values if len(values) == 1 else [one.value for one in found if one.default]
+    if len(chosen) > 1:
+        raise DefinitionError(f"two modules bring the default of `{key}`", where=_name(part.file))
+    text = " ".join([*filter(None, [info.description]), *(f"`{one.value}`: {one.description}" for one in found)])
+    default: Any = chosen[0] if chosen else ...  # without one, the key is required
+    return Literal[tuple(values)], Field(default=default, description=text, examples=[values[-1]])
 
 
-class Settings(Table):
-    """All of ``/etc/hubsmith/settings.toml``."""
-
-    hub: Hub = Hub()
-    tls: Tls = Tls()
-    auth: Auth = Auth()
-    users: tuple[User, ...] = ()
-    spawner: Spawner = Spawner()
-    idle: Idle = Idle()
-    homes: Homes = Homes()
-    data: Data = Data()
-    cluster: Cluster = Cluster()
-    metrics: Metrics = Metrics()
+def keys_of(schema: Schema) -> Iterator[str]:
+    """Every table and every key of a table: ``users``, ``users.name``."""
+    for name, one in schema.tables.items():
+        yield name
+        yield from (f"{name}.{key}" for key in one.model.model_fields)

@@ -54,7 +54,7 @@ def sysusers_of(manifest: dict[str, Any], modules: Path) -> dict[str, bytes]:
 
 
 def guest_files(manifest: dict[str, Any], modules: Path, package: Path) -> list[Addition]:
-    """What the guest's agent reads: its own code, and the definition and templates of each module."""
+    """What the guest's agent reads: its own code, and the definition, settings and templates of each module."""
     found = []
     sources = [package / name for name in GUEST_FILES]
     sources += [file for room in GUEST_ROOMS for file in sorted((package / room).rglob("*")) if file.is_file()]
@@ -63,6 +63,7 @@ def guest_files(manifest: dict[str, Any], modules: Path, package: Path) -> list[
     for name in manifest["modules"]:
         folder = modules / name
         files = [folder / "module.toml", *sorted(path for path in (folder / "templates").rglob("*") if path.is_file())]
+        files += folder.glob("settings.py")
         for source in files:
             found.append(Addition(f"{LIBRARY}/modules/{name}/{source.relative_to(folder)}", 0o644, source.read_bytes()))
     return found

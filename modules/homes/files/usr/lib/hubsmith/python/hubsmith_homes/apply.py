@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from hubsmith.guest.context import read_context
-from hubsmith.guest.programs import CONTAINERS, mounted, run
+from hubsmith.guest.programs import mounted, run
 from hubsmith_homes.quotas import report, xfs_quota
 
 HOMES = Path("/home")
@@ -103,15 +103,15 @@ def link_shared(home: Path, owner: tuple[int, int], wanted: bool) -> None:
     os.close(folder)
 
 
-def make_shared(wanted: bool, in_containers: bool) -> None:
+def make_shared(wanted: bool, owner: tuple[int, int] | None) -> None:
     """The shared folder: all users read, admins write, and an admin can change another one's files.
 
-    In containers everybody has the same uid: who may write is settled by how the folder is mounted.
+    :param owner: the uid and gid of all homes, when they have one: how the folder is mounted settles who may write.
     """
-    if wanted and in_containers:
+    if wanted and owner:
         SHARED.mkdir(exist_ok=True)
         run("setfacl", "--remove-all", "--remove-default", SHARED)
-        os.chown(SHARED, *CONTAINERS)
+        os.chown(SHARED, *owner)
         SHARED.chmod(0o755)
     elif wanted:
         SHARED.mkdir(exist_ok=True)
@@ -146,15 +146,15 @@ def set_quotas(quotas: dict[int, int]) -> None:
 
 def main() -> None:
     os.umask(0o022)
-    settings = read_context()["settings"]
+    context = read_context()
+    settings, common_owner = context["settings"], context["facts"]["home_owner"]
     if not quotas_are_on():
         sys.exit(f"{HOMES} is not an XFS file system with project quotas")
-    in_containers = settings["spawner"]["kind"] == "swarm"
     shared, quotas = settings["homes"]["shared"], {}
-    make_shared(shared, in_containers)
+    make_shared(shared, common_owner)
     for user in settings["users"]:
         home, uid = HOMES / user["name"], pwd.getpwnam(user["name"]).pw_uid
-        owner = CONTAINERS if in_containers else (uid, uid)
+        owner = common_owner or (uid, uid)
         if home.is_dir():
             check_home(home, uid, owner)
         else:

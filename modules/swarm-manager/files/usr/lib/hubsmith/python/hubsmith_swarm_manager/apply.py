@@ -81,10 +81,9 @@ def drop_ins(on: bool) -> None:
 
 
 def main() -> None:
-    settings = read_context()["settings"]
-    on = settings["spawner"]["kind"] == "swarm"
-    if settings["cluster"]["manager"]:
-        sys.exit("cluster.manager makes these the settings of a worker, and this is a master")
+    context = read_context()
+    settings, facts = context["settings"], context["facts"]
+    on = facts["swarm"]
     drop_ins(on)
     changed = write_or_remove(EXPORTS_OF_THE_DAY, EXPORTS.read_text() if on else None)
     if not on:
@@ -92,7 +91,7 @@ def main() -> None:
         run("systemctl", "stop", JOIN, PLACE, NFS, ENGINE)
         return
     address, mtu = own_link(settings["cluster"]["network"])
-    write(TOLD, json.dumps({"address": address, "mtu": mtu, "on_master": settings["spawner"]["on_master"]}))
+    write(TOLD, json.dumps({"address": address, "mtu": mtu, "on_master": facts["swarm_on_master"]}))
     # On every node the homes are at the same path, before the engine begins what it ran.
     if not SAME_PATH.is_mount():
         run("mount", "--bind", "/home", SAME_PATH)

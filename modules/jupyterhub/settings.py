@@ -1,0 +1,107 @@
+"""The hub, how people log in, and what all spawners have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hubsmith.settings.scalars import Duration, Int, Line, Number, Size
+from hubsmith.settings.tables import Choices, Field, Findings, Table, choice, rule, table
+
+
+@table("hub")
+class Hub(Table):
+    """The hub as a whole."""
+
+    announcement: Line = Field(
+        default="",
+        max_length=500,
+        description="One line of plain text, shown on the hub's pages.",
+        examples=["Maintenance on Friday from 18:00 to 19:00 UTC"],
+    )
+    concurrent_spawn_limit: Int = Field(
+        default=20,
+        ge=1,
+        le=1000,
+        description="How many servers may be starting at the same time; further ones are asked to try again.",
+        examples=[50],
+    )
+
+
+@table("auth")
+class Auth(Table):
+    """How people prove who they are."""
+
+    method: Choices = Field()
+
+
+LOCAL = choice("auth.method", "local", "the Unix accounts that are declared in `users`, and no others.", default=True)
+
+
+@table("spawner")
+class Spawner(Table):
+    """Where and how notebook servers run."""
+
+    kind: Choices = Field()
+    memory: Size = Field(
+        default=1024**3,
+        ge=128 * 1024**2,
+        description="The most memory that one user's server can use.",
+        examples=["2G"],
+    )
+    cpu: Number = Field(
+        default=1.0,
+        ge=0.1,
+        le=1024,
+        description="The most processor time that one user's server can use, in cores.",
+        examples=[2.0],
+    )
+    start_timeout: Duration = Field(
+        default=120,
+        ge=10,
+        le=3600,
+        description="How long a server may take to start before the hub gives up.",
+        examples=["3m"],
+    )
+
+
+@table("idle")
+class Idle(Table):
+    """What happens to servers and kernels that nobody uses."""
+
+    cull_after: Duration = Field(
+        default=3600,
+        description='Servers without activity for so long are stopped. `"0s"`: never.',
+        examples=["2h"],
+    )
+    every: Duration = Field(
+        default=300,
+        ge=10,
+        description="How often the hub looks for idle servers.",
+        examples=["10m"],
+    )
+    kernels_after: Duration = Field(
+        default=3600,
+        description='Kernels that compute nothing and that no browser looks at for so long are stopped. `"0s"`: never.',
+        examples=["12h"],
+    )
+
+
+class User(Protocol):
+    """What is read of the module accounts' table."""
+
+    password_hash: str | None
+    ssh_keys: tuple[str, ...]
+
+
+@rule("auth", "users")
+def somebody_can_log_in(auth: Auth, users: Sequence[User]) -> Findings:
+    if auth.method == "local" and not users:
+        yield "users", "nobody could log in: declare at least one user in a `[[users]]` table"
+
+
+@rule("auth", "users")
+def every_user_can_log_in(auth: Auth, users: Sequence[User]) -> Findings:
+    for index, user in enumerate(users):
+        if auth.method == "local" and user.password_hash is None and not user.ssh_keys:
+            yield f"users[{index}]", "the user has no way in: give a `password_hash`, `ssh_keys` or both"

@@ -1,0 +1,142 @@
+"""Whether what the modules of an image do with the settings can work: judged when the image is planned, not at boot.
+
+Each template is rendered with two examples of good settings, one with every default and one with every key set, and
+as it is rendered when the settings are refused. Names in branches that no example takes are looked up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import jinja2
+from jinja2 import nodes
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from hubsmith.definition import Definition
+from hubsmith.definition.load import problems_error
+from hubsmith.definition.schemas import schema_of
+from hubsmith.guest import secrets
+from hubsmith.guest.modules import Module, Template, load_modules
+from hubsmith.guest.outcome import Refused
+from hubsmith.guest.render import context_for, environment, render
+from hubsmith.settings.load import Settings
+from hubsmith.settings.schema import Schema
+from hubsmith.settings.tables import Table
+from hubsmith.words import nearest
+
+MACHINE = {"hostname": "hub", "addresses": ["192.0.2.1"], "public_ipv4": "", "memory": 4 * 1024**3, "cpus": 2}
+
+
+def check(definition: Definition) -> None:
+    """Judge the modules of an image.
+
+    :raises DefinitionError: a module reads a table that the image does not have, or a template cannot be rendered.
+    """
+    schema = schema_of(definition)
+    folder = definition.root / "modules"
+    modules = {topic: module for topic, module in load_modules(folder).items() if topic in definition.modules}
+    problems = [
+        f"modules/{topic}/module.toml: settings.reads: no module of the image declares the table `{table}`; "
+        f"{nearest(table, schema.tables)}"
+        for topic, module in modules.items()
+        for table in module.reads
+        if table not in schema.tables
+    ]
+    if not problems:
+        contexts = list(examples(schema, modules))
+        for module in modules.values():
+            for template in module.templates:
+                seen = [context_for(module, one) for one in contexts]
+                problems += _problems(template, seen, schema, definition.root)
+    if problems:
+        raise problems_error(problems, f"images/{definition.name}.toml")
+
+
+def examples(schema: Schema, modules: Mapping[str, Module]) -> Iterator[dict[str, Any]]:
+    """What templates may meet: the context of `hubsmith.guest`, the one with every key set first."""
+    always = {
+        "machine": MACHINE,
+        "ports": [port for module in modules.values() for port in module.ports],
+        "kept": [path for module in modules.values() for path in module.kept],
+    }
+    for settings in (_settings(schema, full=True), _settings(schema, full=False)):
+        yield {
+            **always, "state": "good", "settings": settings.plain(), "facts": settings.facts, "reasons": [],
+            "secrets": dict.fromkeys(secrets.NAMES, "00"),
+        }  # fmt: skip
+    yield {**always, "state": "bad", "settings": None, "facts": schema.facts, "reasons": ["why"], "secrets": {}}
+
+
+def _settings(schema: Schema, *, full: bool) -> Settings:
+    """The settings of a file that sets every key, or of an empty one."""
+    tables: dict[str, Any] = {}
+    for name, one in schema.tables.items():
+        value = _filled(one.model, full=full)
+        tables[name] = value if not one.many else (value,) if full else ()
+    return Settings(tables, schema.facts_of(tables))
+
+
+def _filled(model: type[Table], *, full: bool) -> Table:
+    """A table with the examples of its keys, or with those of the required ones alone."""
+    return model.model_construct(
+        **{key: _example(field) for key, field in model.model_fields.items() if full or field.is_required()}
+    )
+
+
+def _example(field: FieldInfo) -> Any:
+    inner = get_args(field.annotation)[:1] if get_origin(field.annotation) is tuple else ()
+    if inner and isinstance(inner[0], type) and issubclass(inner[0], Table):
+        return (_filled(inner[0], full=True),)
+    kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    example = field.examples[0] if field.examples else None
+    try:
+        return TypeAdapter(kind).validate_python(example)
+    except ValidationError:  # keys, certificates and hashes are shortened
+        return tuple(example) if isinstance(example, list) else example
+
+
+def _problems(template: Template, contexts: list[dict[str, Any]], schema: Schema, root: Path) -> list[str]:
+    """What is wrong with a template.
+
+    :param contexts: what it may meet, the one with every key set first.
+    """
+    where = os.path.relpath(template.source, root)
+    try:
+        tree = environment(template.source.parent).parse(template.source.read_text(encoding="utf-8"))
+    except jinja2.TemplateSyntaxError as error:
+        return [f"{where}:{error.lineno}: {error.message}"]
+    if unknown := dict.fromkeys(_unknown(tree, contexts[0], schema)):
+        return [f"{where}:{line}: {what}" for line, what in unknown]
+    try:
+        for context in contexts:
+            if template.when in ("always", context["state"]):
+                render(template, context)
+    except Refused as error:
+        return [error.reason.detail.replace(f"{root}/", "", 1)]
+    return []
+
+
+def _unknown(tree: nodes.Template, context: Mapping[str, Any], schema: Schema) -> Iterator[tuple[int, str]]:
+    """Names below `settings`, `facts`, `secrets` and `machine` that are not there, with their lines."""
+    for node in tree.find_all(nodes.Getattr):
+        path = [node.attr]
+        inner: nodes.Node = node.node
+        while isinstance(inner, nodes.Getattr):
+            path.insert(0, inner.attr)
+            inner = inner.node
+        if not isinstance(inner, nodes.Name) or inner.name not in ("settings", "facts", "secrets", "machine"):
+            continue
+        found: Any = context[inner.name]
+        for depth, name in enumerate(path):
+            if not isinstance(found, dict):
+                break
+            if name not in found:
+                unread = inner.name == "settings" and depth == 0 and name in schema.tables
+                hint = "`[settings] reads` does not name the table" if unread else nearest(name, found)
+                yield node.lineno, f"there is no {'.'.join([inner.name, *path[: depth + 1]])}; {hint}"
+                break
+            found = found[name]
