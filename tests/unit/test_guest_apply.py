@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import hubsmith
-from hubsmith.build.stages.root import GUEST_FILES, GUEST_ROOMS
+from hubsmith.build.stages.root import GUEST_FILES, GUEST_ROOMS, guest_files
 from hubsmith.definition import define
 from hubsmith.errors import HubsmithError
 from hubsmith.guest import files, outcome, secrets
@@ -360,3 +360,17 @@ def test_the_parts_that_an_image_gets_import_no_other(tmp_path: Path) -> None:
     ]
     assert "hubsmith.guest.status.service" in modules
     run([sys.executable, "-c", f"import {', '.join(modules)}"], env={"PYTHONPATH": str(tmp_path)})
+
+
+def test_what_the_image_gets_checks_settings_without_this_tree(tmp_path: Path) -> None:
+    found = guest_files({"modules": define(ROOT, "master").modules}, ROOT / "modules", Path(hubsmith.__file__).parent)
+    for one in found:
+        file = tmp_path / one.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(one.content or b"")
+    program = "import sys; from hubsmith.guest.main import main; sys.exit(main(sys.argv[1:]))"
+    done = run(
+        [sys.executable, "-c", program, "--root", tmp_path, "settings", "check", SMALLEST.with_name("everything.toml")],
+        env={"PYTHONPATH": str(tmp_path / "usr/lib/hubsmith/python")},
+    )
+    assert done.stdout.endswith("everything.toml: good\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_a_fact_is_its_default_until_a_module_knows_better(tmp_path: Path) -> No
 def test_two_modules_that_know_better_are_an_error(tmp_path: Path) -> None:
     schema = composed(tmp_path, a=FACT, b=LAMP + BRIGHT, c=BRIGHT)
     assert read(schema, "").facts == {"bright": False}
-    with pytest.raises(DefinitionError, match="two modules provide the fact 'bright'"):
+    with pytest.raises(DefinitionError, match="the modules 'b' and 'c' both provide the fact 'bright'"):
         read(schema, "[lamp]\nheight = 9")
 
 
@@ -176,6 +177,13 @@ def test_an_unknown_table_and_what_an_appliance_knows_of_it(tmp_path: Path) -> N
 @pytest.mark.parametrize("image", image_names(ROOT))
 def test_every_template_of_every_image_can_be_rendered(image: str) -> None:
     check(define(ROOT, image))
+
+
+def test_a_key_of_several_other_images_is_an_error_that_names_them(tmp_path: Path) -> None:
+    schema = replace(composed(tmp_path, a=LAMP), image="one", elsewhere={"lamp.wick": ("three", "two")})
+    assert refused(schema, "[lamp]\nwick = 1") == [
+        "settings.toml:2: lamp.wick: no module of the image one reads this key; the images three and two do"
+    ]
 
 
 def test_a_table_of_another_image_is_an_error_that_names_it() -> None:
@@ -239,6 +247,34 @@ def test_a_module_with_one_setting_changes_nothing_else(tree: Path) -> None:
     (module / "templates/lamp.j2").write_text("{{ settings.lamp.width }}\n")
     later = {name: dumps(manifest_of(tree, name)) for name in image_names(tree)}
     assert [name for name in before if after[name] != later[name]] == ["swarm-worker"]
+
+
+@pytest.mark.parametrize(
+    ("key", "known"), [("spawner.kind", '"local", "swarm" or "toy"'), ("auth.method", '"local" or "toy"')]
+)
+def test_a_spawner_or_an_authenticator_is_a_folder(tree: Path, key: str, known: str) -> None:
+    module, (table, field) = tree / "modules" / "toy", key.split(".")
+    module.mkdir()
+    (module / "module.toml").write_text('[module]\nsummary = "A toy"\nrequires = ["homes", "jupyterhub"]\n')
+    (module / "settings.py").write_text(
+        f"""{HEAD}
+from typing import Any
+TOY = choice("{key}", "toy", "not for work.")
+GUESTS = fact("guests", default=False)
+@provides("guests", "{table}")
+def guests(table: Any) -> bool:
+    return bool(table.{field} == "toy")
+"""
+    )
+    image = tree / "images/master.toml"
+    image.write_text(image.read_text().replace("modules = [", 'modules = ["toy", '))
+    check(define(tree, "master"))
+    schema, smallest = schemas(tree)["master"], (ROOT / "tests/unit/settings_good/smallest.toml").read_text()
+    assert read(schema, smallest).facts["guests"] is False
+    chosen = read(schema, f'{smallest}[{table}]\n{field} = "toy"\n')
+    assert (chosen.plain()[table][field], chosen.facts["guests"]) == ("toy", True)
+    (problem,) = refused(schema, f'{smallest}[{table}]\n{field} = "toi"\n')
+    assert problem.endswith(f'{key} ("toi"): must be {known}')
 
 
 # --- templates

@@ -83,12 +83,17 @@ class Schema:
         :raises DefinitionError: two modules provide the same one.
         """
         found: dict[str, Any] = {}
+        by: dict[str, str] = {}
         for provider in self.providers:
             if (value := provider.compute(*(values[name] for name in provider.tables))) is None:
                 continue
+            topic = Path(provider.compute.__code__.co_filename).parent.name
             if provider.fact in found:
-                raise DefinitionError(f"two modules provide the fact {provider.fact!r}")
-            found[provider.fact] = value
+                raise DefinitionError(
+                    f"with these settings the modules {by[provider.fact]!r} and {topic!r} both provide the fact "
+                    f"{provider.fact!r}: a rule of one of them must exclude it"
+                )
+            found[provider.fact], by[provider.fact] = value, topic
         return {**self.facts, **found}
 
 
