@@ -43,7 +43,7 @@ def replacing(path: Path, *, mode: int = 0o644, durable: bool = False) -> Iterat
     the new ones, never a part. When the block fails, the old ones stay.
 
     :param mode: of the file; until it is complete nobody but its owner may read it.
-    :param durable: the new bytes are on the disk before they take that place.
+    :param durable: the new bytes survive a crash of the host, also when it comes right after.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -51,13 +51,29 @@ def replacing(path: Path, *, mode: int = 0o644, durable: bool = False) -> Iterat
         with os.fdopen(handle, "wb") as stream:
             yield stream
             os.fchmod(stream.fileno(), mode)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        Path(name).replace(path)
+        if durable:
+            settle(Path(name), path)
+        else:
+            Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Give a complete file its name so that both survive a crash of the host."""
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write(path: Path, text: str, *, mode: int = 0o644, durable: bool = False) -> None:

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hubsmith import files
 from hubsmith.errors import HarnessFailed, HubsmithError
 from hubsmith.run import CommandFailed, run
 
@@ -63,4 +64,4 @@ def _create(target: Path, options: list[str], size: list[str]) -> None:
         run(["qemu-img", "create", "-q", "-f", "qcow2", *options, partial, *size], timeout=60)
     except CommandFailed as error:
         raise HarnessFailed(f"a disk could not be made: {error}") from error
-    partial.replace(target)
+    files.settle(partial, target)

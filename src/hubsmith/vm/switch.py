@@ -22,6 +22,7 @@ from hubsmith.errors import HarnessFailed
 from hubsmith.run import spawn
 from hubsmith.vm.command import lan_sockets
 from hubsmith.vm.lan import Lan
+from hubsmith.vm.waits import wait_until
 
 PLAN = "lan.json"
 #: Held by the switch while it runs.
@@ -69,8 +70,15 @@ class LastingLan:
         self._wait(plan["version"])
 
     def end(self) -> None:
-        """Let the switch end, once and for all."""
+        """Let the switch end, once and for all, and wait until it has.
+
+        :raises HarnessFailed: it did not.
+        """
         (self.folder / PLAN).unlink(missing_ok=True)
+        wait_until(
+            "the switch of the private network to end", lambda: not self.running, timeout=START, interval=0.05,
+            error=HarnessFailed,
+        )  # fmt: skip
 
     @property
     def running(self) -> bool:

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
+from hubsmith import files
 from hubsmith.errors import HarnessFailed
 from hubsmith.run import run, spawn
 from hubsmith.vm import keeper
@@ -42,6 +44,8 @@ PREFIX = "hubsmith-"
 
 #: Its one thread starts all children of the process, see above. Python ends it only when it ends itself.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
+#: Machines of one folder are made by several threads.
+_key_pair = threading.Lock()
 
 
 class Testbed:
@@ -177,6 +181,12 @@ def free_memory_mb() -> int:
 def ssh_key(folder: Path) -> Path:
     """Make a key pair for this run's guests, once, and return the private key's file."""
     key = folder / "id_ed25519"
-    if not key.exists():
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hubsmith", "-f", key], timeout=60)
+    with _key_pair:
+        if not key.exists():
+            # An interrupted command leaves no private key without its public one.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".key.") as made:
+                new = Path(made) / key.name
+                run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hubsmith", "-f", new], timeout=60)
+                for suffix in (".pub", ""):
+                    files.settle(new.with_suffix(suffix), key.with_suffix(suffix))
     return key
