@@ -47,7 +47,7 @@ def replacing(path: Path, *, mode: int = 0o644, durable: bool = False) -> Iterat
 
     :param path: file to replace. Its folder is created if necessary.
     :param mode: mode of the file. Until it is complete, only its owner may read it.
-    :param durable: flush the new content to disk before the replacement.
+    :param durable: the new content survives a crash of the host, even right after the replacement.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -55,13 +55,29 @@ def replacing(path: Path, *, mode: int = 0o644, durable: bool = False) -> Iterat
         with os.fdopen(handle, "wb") as stream:
             yield stream
             os.fchmod(stream.fileno(), mode)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        Path(name).replace(path)
+        if durable:
+            settle(Path(name), path)
+        else:
+            Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Give a complete file its name so that both survive a crash of the host."""
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write(path: Path, text: str, *, mode: int = 0o644, durable: bool = False) -> None:

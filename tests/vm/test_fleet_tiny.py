@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -17,12 +16,17 @@ import pytest
 import tiny
 
 from hubsmith.deploy.fleet import Fleet
-from hubsmith.deploy.qemu import LAN
+from hubsmith.deploy.qemu import LAN, Replacing
 from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.vm.place import Adopted
 from hubsmith.vm.switch import PLAN, LastingLan
 
-pytestmark = [pytest.mark.vm, pytest.mark.needs(memory_mb=4096)]
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.needs(memory_mb=4096),
+    # The settings of hosts are checked against the modules of the tree.
+    pytest.mark.reads("modules/*/settings.py", "modules/*/module.toml"),
+]
 
 HOST = 'memory_mb = 1024\ncpus = 1\ndisk_gb = 4\nfirmware = "bios"\n'
 FILE = f"""
@@ -48,24 +52,16 @@ domain = "n${{address.master}}.example.org"
 Said = list[tuple[str, str]]
 
 
-def build(root: Path, name: str, says: str) -> None:
-    out = root / "out" / name
-    out.mkdir(parents=True)
-    raw, image = tiny.make_image(root / f"{name}.raw", says), out / f"{name}.qcow2"
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image], check=True)
-    (out / "SHA256SUMS").write_text(f"{hashlib.sha256(image.read_bytes()).hexdigest()}  {image.name}\n")
-
-
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     monkeypatch.setenv("HUBSMITH_STATE", str(tmp_path / "state"))
     tiny.tree(tmp_path, "tiny", "mute")
-    build(tmp_path, "tiny", "hubsmith: ready: everything is ready")
-    build(tmp_path, "mute", "hubsmith: starting: it never ends")
+    tiny.make_output(tmp_path, "tiny", "hubsmith: ready: everything is ready")
+    tiny.make_output(tmp_path, "mute", "hubsmith: starting: it never ends")
     (tmp_path / "hosts" / "trial.toml").write_text(FILE)
     fleet = Fleet(tmp_path, tmp_path / "hosts" / "trial.toml")
     yield fleet
-    for folder in fleet.record.folder.iterdir():
+    for folder in fleet.record.folder.glob("*"):
         if folder.is_dir() and (left := Adopted.find(folder)):
             os.kill(left.pid, signal.SIGKILL)
     if (fleet.record.folder / f"lan-{LAN}").exists():
@@ -113,10 +109,34 @@ def test_up_in_order_and_again_and_down(fleet: Fleet) -> None:
     again(fleet).down(lambda name, line: said.append((name, line)))
     assert said[-1][0] == "master"
     assert set(states(fleet).values()) == {"Stopped"}
-    deadline = time.monotonic() + 10
-    while switch(fleet).running:
-        assert time.monotonic() < deadline, "the switch goes on for nobody"
-        time.sleep(0.1)
+    assert not switch(fleet).running, "the switch goes on for nobody"
+
+
+def test_an_obsolete_machine_is_seen_stopped_and_deleted(fleet: Fleet) -> None:
+    up(fleet)
+    fleet.file.write_text(FILE.replace("count = 2", "count = 1"))
+    pid = int(again(fleet).obsolete()["worker-2"].obsolete()["id"])
+    assert not any(name == "worker-2" for name, _ in up(fleet)), "`up` replaces and stops nothing"
+    assert Path(f"/proc/{pid}").exists()
+    said: Said = []
+    again(fleet).up(
+        lambda name, line: said.append((name, line)), wait=60, replacing=Replacing.KEEPING_HOMES, only=["worker-2"]
+    )
+    assert ("worker-2", "obsolete; deleted") in said
+    assert {name for name, _ in said} == {"worker-2"}
+    assert not Path(f"/proc/{pid}").exists()
+    assert not again(fleet).obsolete()
+    assert plugged(fleet) == {"master", "worker-1"}
+
+
+def test_down_stops_what_the_file_does_not_name_any_more(fleet: Fleet) -> None:
+    up(fleet)
+    pids = [int(one.status()["id"]) for one in again(fleet).machines().values()]
+    fleet.file.write_text(FILE.replace("worker", "helper").replace("master", "teacher"))
+    assert set(again(fleet).obsolete()) == set(UP)
+    again(fleet).down(lambda name, line: None, orderly=False, delete=True)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not again(fleet).record.machines()
 
 
 def test_a_machine_that_died_and_a_switch_that_died_come_back(fleet: Fleet) -> None:
@@ -164,7 +184,7 @@ def test_wrong_settings_are_refused_before_anything_starts(fleet: Fleet) -> None
     with pytest.raises(HubsmithError, match="no machine 'mastr'; did you mean 'master'"):
         again(fleet).up(lambda name, line: None, wait=3)
     assert set(again(fleet).hosts_of()) == set(UP)
-    assert not (fleet.record.folder / "master").exists()
+    assert not fleet.record.folder.exists(), "a password or a secret is there already"
 
 
 def command(fleet: Fleet, *words: str) -> subprocess.Popen[str]:

@@ -5,6 +5,10 @@ The source and what it can do are in ``tiny.S``.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 _CODE = bytes.fromhex(
@@ -48,3 +52,20 @@ def make_image(path: Path, says: str = "") -> Path:
     boot = code.ljust(510, b"\0") + b"\x55\xaa"
     path.write_bytes((boot + b"0").ljust(SIZE, b"\0"))
     return path
+
+
+def make_output(root: Path, name: str, says: str = "", modules: Sequence[str] = (), more: bytes = b"") -> None:
+    """Put it where a build puts an image.
+
+    :param root: of a project's tree.
+    :param modules: that its manifest names.
+    :param more: bytes of its disk, so that it is another image.
+    """
+    out = root / "out" / name
+    out.mkdir(parents=True, exist_ok=True)
+    raw, image = make_image(root / f"{name}.raw", says), out / f"{name}.qcow2"
+    raw.write_bytes(raw.read_bytes() + more)
+    image.unlink(missing_ok=True)
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image], check=True)
+    (out / "manifest.json").write_text(json.dumps({"modules": list(modules)}))
+    (out / "SHA256SUMS").write_text(f"{hashlib.sha256(image.read_bytes()).hexdigest()}  {image.name}\n")

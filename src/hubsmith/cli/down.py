@@ -14,17 +14,18 @@ from hubsmith.progress import Board
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
-    parser.add_argument("--delete", action="store_true", help="delete its disks, homes and passwords too")
+    parser.add_argument("hosts", metavar="HOST", nargs="*", help="machines or hosts (default: all), obsolete ones too")
+    parser.add_argument("--delete", action="store_true", help="delete disks, homes and volumes too; without HOST, all")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
     with fleet.record.locked():
-        with Board(fleet.hosts_of()) as board:
+        with Board(fleet.chosen(args.hosts, obsolete=True)) as board:
             # Nobody waits for an orderly end of what is deleted.
-            fleet.down(board.say, orderly=not args.delete)
-        if args.delete:
+            fleet.down(board.say, orderly=not args.delete, only=args.hosts, delete=args.delete)
+        if args.delete and not args.hosts:
             fleet.record.forget()
             print(f"{fleet.deployment.deployment.name}: disks and passwords deleted", file=sys.stderr)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from hubsmith.cli.up import print_lines
 from hubsmith.deploy.fleet import Fleet, at_once
 from hubsmith.paths import project_root
 
@@ -28,6 +29,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
     rows = list(at_once(fleet.machines(), lambda name, one: one.status()).values())
+    rows += at_once(fleet.obsolete(), lambda name, one: one.obsolete()).values()
     if args.json:
         known = fleet.record.read("credentials.json") if args.credentials else {}
         print(
@@ -47,6 +49,7 @@ def main(args: argparse.Namespace) -> int:
         for row in rows:
             table.add_row(*row.values())
         Console().print(table)
+        print_lines(fleet.notes() + fleet.leftovers())
     if args.credentials:
         print(fleet.first_steps({row["name"]: row["url"] for row in rows}))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hubsmith.cli import up
 from hubsmith.deploy.fleet import Fleet
 from hubsmith.paths import project_root
 from hubsmith.progress import Board
@@ -20,7 +21,9 @@ def _change(word: str) -> tuple[str, int]:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
-    parser.add_argument("change", metavar="HOST=N", type=_change, help="the last machines go, with their disks")
+    parser.add_argument(
+        "change", metavar="HOST=N", type=_change, help="the last machines go, but for those with homes or volumes"
+    )
     parser.add_argument(
         "--wait", type=float, default=900, metavar="SECONDS", help="for each machine (default: %(default)s)"
     )
@@ -30,7 +33,9 @@ def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
     name, number = args.change
-    with fleet.record.locked(), Board(fleet.hosts_of()) as board:
-        fleet.scale(name, number, board.say)
-        fleet.up(board.say, wait=args.wait)
+    with fleet.record.locked():
+        with Board(fleet.hosts_of()) as board:
+            fleet.scale(name, number, board.say)
+            fleet.up(board.say, wait=args.wait)
+        up.print_lines(fleet.notes() + fleet.leftovers())
     return 0

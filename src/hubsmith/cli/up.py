@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hubsmith.deploy.fleet import Fleet
@@ -27,14 +28,23 @@ def main(args: argparse.Namespace) -> int:
     return bring_up(args, Replacing.NEVER)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Print what the user should know beside the result."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
 def bring_up(args: argparse.Namespace, replacing: Replacing, only: Sequence[str] = ()) -> int:
     """Bring machines up and print what was done.
 
     :param only: names of machines or hosts; without any it is all of them.
     """
     fleet = Fleet(project_root(), args.file)
-    with fleet.record.locked(), Board(fleet.chosen(only)) as board:
-        done = fleet.up(board.say, wait=args.wait, replacing=replacing, only=only)
+    deploying = replacing is not Replacing.NEVER
+    with fleet.record.locked():
+        print_lines(fleet.notes() if deploying else fleet.notes() + fleet.leftovers())
+        with Board(fleet.chosen(only, obsolete=deploying)) as board:
+            done = fleet.up(board.say, wait=args.wait, replacing=replacing, only=only)
     urls = {name: machine.status()["url"] for name, machine in fleet.machines().items()}
     if args.json:
         rows = [

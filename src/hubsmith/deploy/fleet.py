@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from hubsmith.vm import Lasting
 from hubsmith.words import nearest
 
 T = TypeVar("T")
-#: How many hosts had when they were scaled.
+#: Machine counts set by `hubsmith scale`: by host, `machines` and the `file`'s count at that time.
 COUNTS = "counts.json"
 #: Machines that are asked at once; each is a thread that waits for an SSH connection.
 AT_ONCE = 16
@@ -40,7 +41,47 @@ class Fleet:
 
     def hosts_of(self) -> dict[str, str]:
         """Every machine that should be there, and the host whose it is, in the order of bringing them up."""
-        return self.deployment.machines({name: int(number) for name, number in self.record.read(COUNTS).items()})
+        return self.deployment.machines({name: one["machines"] for name, one in self._scaled().items()})
+
+    def _scaled(self) -> dict[str, dict[str, int]]:
+        """What of :data:`COUNTS` still holds: a `count` of the file that was changed since then wins."""
+        found = {}
+        for name, one in self.record.read(COUNTS).items():
+            if (host := self.deployment.hosts.get(name)) is not None and host.count is not None:
+                # Earlier versions did not record the file's count: what they wrote holds until the next change.
+                known = one if isinstance(one, dict) else {"machines": one, "file": host.count}
+                if known["file"] == host.count:
+                    found[name] = known
+        return found
+
+    def notes(self) -> list[str]:
+        """Who has set the counts, where `hubsmith scale` and the file differ."""
+        scaled, lines = self._scaled(), []
+        for name, one in scaled.items():
+            if one["machines"] != one["file"]:
+                lines.append(
+                    f"{name}: {one['machines']} machines, set by `hubsmith scale`; the file says count = {one['file']}"
+                )
+        for name, old in self.record.read(COUNTS).items():
+            if name not in scaled and isinstance(old, dict) and (host := self.deployment.hosts.get(name)):
+                lines.append(
+                    f"{name}: the file wins with count = {host.count}, which was changed after `hubsmith scale` "
+                    f"set {old['machines']} machines"
+                )
+        return lines
+
+    def leftovers(self) -> list[str]:
+        """A line for each obsolete machine: how to get rid of it."""
+        return [
+            f"{name}: obsolete, holds {' and '.join(held)}; `hubsmith down {self.file} {name} --delete` deletes it"
+            if (held := one.holds()) else f"{name}: obsolete; `hubsmith deploy {self.file}` deletes it"
+            for name, one in self.obsolete().items()
+        ]  # fmt: skip
+
+    def settle_counts(self) -> None:
+        """Forget counts of `hubsmith scale` that the file has overruled, and complete records of earlier versions."""
+        if (scaled := self._scaled()) != self.record.read(COUNTS):
+            self.record.write(COUNTS, scaled)
 
     def machines(self) -> dict[str, QemuMachine]:
         """The machines of :meth:`hosts_of`, in their order."""
@@ -52,12 +93,23 @@ class Fleet:
             for name, host in names.items()
         }
 
-    def chosen(self, names: Iterable[str]) -> dict[str, QemuMachine]:
+    def obsolete(self) -> dict[str, QemuMachine]:
+        """Machines that were made and that no host stands for any more: it was renamed, or has a lower count."""
+        wanted = self.hosts_of()
+        return {
+            name: QemuMachine.recorded(self.root, self.record, name)
+            for name in self.record.machines() if name not in wanted
+        }  # fmt: skip
+
+    def chosen(self, names: Iterable[str], *, obsolete: bool = False) -> dict[str, QemuMachine]:
         """Some machines, by their own names or those of their hosts; without names all.
 
+        :param obsolete: obsolete machines too.
         :raises HubsmithError: there is none of such a name.
         """
-        machines, hosts, wanted = self.machines(), self.hosts_of(), set(names)
+        more = self.obsolete() if obsolete else {}
+        machines, wanted = self.machines() | more, set(names)
+        hosts = self.hosts_of() | {name: name for name in more}
         if unknown := sorted(wanted - machines.keys() - set(hosts.values())):
             known = {*machines, *hosts.values()}
             raise HubsmithError(f"no machine {unknown[0]!r}; {nearest(unknown[0], known)}", where=str(self.file))
@@ -74,18 +126,23 @@ class Fleet:
         self, say: Callable[[str, str], None], *, wait: float, replacing: Replacing = Replacing.NEVER,
         only: Iterable[str] = (),
     ) -> dict[str, tuple[str, float]]:  # fmt: skip
-        """Bring machines up; whoever is up as wanted is left alone.
+        """Bring machines up; whoever is up as wanted is left alone. If machines may be replaced, obsolete ones are
+        retired.
 
         :param say: gets a machine's name and one line, from several threads.
         :param wait: seconds for each boot.
         :param replacing: what to do with those that are there and are not as wanted.
         :param only: names of machines or hosts; without any it is all of them.
         :returns: what was done with each machine, and in how many seconds.
-        :raises HubsmithError: one did not come up; those that need it were not started.
+        :raises HubsmithError: one may not or cannot be brought up (nothing was done then), or it did not come up and
+            those that need it were not started.
         """
-        machines = self.chosen(only)
+        chosen = self.chosen(only, obsolete=replacing is not Replacing.NEVER)
+        obsolete, machines = self._split(chosen)
         for one in machines.values():
-            one.definition  # noqa: B018  before anything is started all settings are checked, and secrets are made
+            one.prepare(replacing)
+        self.settle_counts()
+        self.retire(obsolete, say)
         done: dict[str, tuple[str, float]] = {}
         stop = threading.Event()
 
@@ -102,7 +159,8 @@ class Fleet:
 
     def _forget_old_images(self) -> None:
         """Delete the images that no machine is made of any more."""
-        wanted = {str(one.known["wanted"]["sha256"]) for one in self.machines().values() if one.known}
+        machines = [*self.machines().values(), *self.obsolete().values()]
+        wanted = {str(one.known["wanted"]["sha256"]) for one in machines if one.known}
         for image in self.record.folder.glob("*.qcow2"):
             if image.stem not in wanted:
                 image.unlink()
@@ -141,36 +199,66 @@ class Fleet:
             f"delete it:    hubsmith down {self.file} --delete",
         ])  # fmt: skip
 
-    def down(self, say: Callable[[str, str], None], *, orderly: bool = True) -> None:
-        """Switch all of them off, the last ones first.
+    def down(
+        self, say: Callable[[str, str], None], *, orderly: bool = True, only: Iterable[str] = (), delete: bool = False
+    ) -> None:
+        """Switch machines off, the last ones first.
 
         :param orderly: as in :meth:`QemuMachine.down`.
+        :param only: names of machines or hosts, obsolete ones included; without any it is all of them.
+        :param delete: delete them with all that they hold.
         """
-        for wave in reversed(list(self.waves(self.machines()))):
-            at_once(wave, lambda name, one: say(name, one.down(orderly=orderly)))
-        if self.deployment.network:
+        obsolete, machines = self._split(self.chosen(only, obsolete=True))
+
+        def switch_off(name: str, one: QemuMachine) -> None:
+            say(name, one.down(orderly=orderly))
+            if delete and one.known:
+                one.delete()
+                say(name, "deleted")
+
+        if delete:
+            at_once(obsolete, switch_off)
+        else:
+            self.retire(obsolete, say)
+        for wave in reversed(list(self.waves(machines))):
+            at_once(wave, switch_off)
+        lan = self.record.folder / f"lan-{LAN}"
+        if lan.exists() and not only:
             # It goes on for nobody.
             with Lasting(self.record.folder) as place:
                 place.lan(LAN).end()
 
+    def _split(self, chosen: Mapping[str, QemuMachine]) -> tuple[dict[str, QemuMachine], dict[str, QemuMachine]]:
+        wanted = self.hosts_of()
+        obsolete = {name: one for name, one in chosen.items() if name not in wanted}
+        return obsolete, {name: one for name, one in chosen.items() if name in wanted}
+
+    def retire(self, obsolete: Mapping[str, QemuMachine], say: Callable[[str, str], None]) -> None:
+        """Switch obsolete machines off and delete those that hold no data."""
+
+        def end(name: str, one: QemuMachine) -> None:
+            say(name, one.down())
+            if held := one.holds():
+                say(name, f"obsolete; keeps {' and '.join(held)}. To delete: hubsmith down {self.file} {name} --delete")
+            else:
+                one.delete()
+                say(name, "obsolete; deleted")
+
+        at_once(obsolete, end)
+
     def scale(self, host: str, number: int, say: Callable[[str, str], None]) -> None:
-        """Change how many machines a host has; the last ones go, with their disks.
+        """Change how many machines a host has; the last ones go, except for those that hold data.
 
         :raises HubsmithError: there is no such host, or it has no count.
         """
         hosts = self.deployment.hosts
         if host not in hosts:
             raise HubsmithError(f"no host {host!r}; {nearest(host, hosts)}", where=str(self.file))
-        if hosts[host].count is None:
+        if (count := hosts[host].count) is None:
             raise HubsmithError("it is one machine; give it a `count` to have more", where=f"hosts.{host}")
-        before = self.machines()
-        self.record.write(COUNTS, {**self.record.read(COUNTS), host: number})
-        after = self.machines()
-        for name in reversed(before):
-            if name not in after:
-                say(name, before[name].down())
-                before[name].delete()
-                say(name, "deleted")
+        self.record.write(COUNTS, {**self._scaled(), host: {"machines": number, "file": count}})
+        numbered = re.compile(rf"{re.escape(host)}-\d+")
+        self.retire({name: one for name, one in self.obsolete().items() if numbered.fullmatch(name)}, say)
 
 
 def at_once(

@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from hubsmith.deploy.hosts import Host, Network
-from hubsmith.deploy.record import Record
+from hubsmith.deploy.record import MACHINE, Record
 from hubsmith.deploy.user_data import user_data
 from hubsmith.errors import HubsmithError, ImageFailed
+from hubsmith.files import settle, sync
 from hubsmith.output import Output
 from hubsmith.run import run
 from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
 from hubsmith.vm.accel import require_tools
 from hubsmith.vm.command import DISK, mac, volume_file
+from hubsmith.vm.place import Adopted
 from hubsmith.vm.ssh import write_config
 from hubsmith.vm.waits import wait_until
 
-MACHINE = "machine.json"
-#: In it: the disks of the machine before this one are still to be deleted.
+#: In records of earlier versions: the disk is that of the machine before this one and is to be deleted.
 RENEW = "renew"
+#: In records: the modules of the image, missing in those of earlier versions.
+MODULES = "modules"
 #: The name of the deployment's private network.
 LAN = "private"
 Say = Callable[[str], None]
@@ -74,6 +77,14 @@ class QemuMachine:
         self.nic = {"cidr": network.cidr, "mtu": network.mtu, "address": self.addresses[name]} if network else None
         self.folder = record.folder / name
         self.known = record.read(f"{name}/{MACHINE}")
+
+    @classmethod
+    def recorded(cls, root: Path, record: Record, name: str) -> QemuMachine:
+        """A machine as it was made, whether or not a host of the deployment still stands for it."""
+        wanted = record.read(f"{name}/{MACHINE}")["wanted"]
+        machine = cls(root, record, name, Host.model_validate_json(json.dumps(wanted["host"])))
+        machine.nic = wanted.get("nic")
+        return machine
 
     # What is there
 
@@ -121,22 +132,46 @@ class QemuMachine:
 
     def status(self) -> dict[str, str]:
         """Its row in `info`: Up-to-date, Outdated (another definition or image by now), Stopped or Missing."""
-        row = {"name": self.name, "status": "Missing", "type": f"qemu ({self.host.image})", "id": ""}
-        row |= {"ip": str(self.nic["address"]) if self.nic else "", "url": ""}
-        if not self.known or not self.has_disk:
+        row = self._row() | {"status": "Missing"}
+        if not self.has_disk:
             return row
+        if not (running := self._running()):
+            return row | {"status": "Stopped"}
+        return row | running | {"status": "Outdated" if self._changes() else "Up-to-date"}
+
+    def obsolete(self) -> dict[str, str]:
+        """Its row in `info` when no host of the deployment stands for it any more; without an ID it does not run."""
+        return self._row() | {"status": "Obsolete"} | self._running()
+
+    def _row(self) -> dict[str, str]:
+        address = str(self.nic["address"]) if self.nic else ""
+        return {
+            "name": self.name, "status": "", "type": f"qemu ({self.host.image})", "id": "", "ip": address, "url": "",
+        }  # fmt: skip
+
+    def _running(self) -> dict[str, str]:
+        if not self.known or Adopted.find(self.folder) is None:
+            return {}
         with self.machine() as machine:
-            if not machine.running:
-                return row | {"status": "Stopped"}
-            same = self._changes() == []
-            return row | {
-                "status": "Up-to-date" if same else "Outdated", "id": str(machine.pid), "url": f"{machine.url}/",
-            }  # fmt: skip
+            return {"id": str(machine.pid), "url": f"{machine.url}/"} if machine.running else {}
 
     @property
     def has_disk(self) -> bool:
         """Whether its disk exists."""
-        return (self.folder / DISK).exists()
+        return bool(self.known) and RENEW not in self.known and (self.folder / DISK).exists()
+
+    def holds(self) -> list[str]:
+        """What would be lost with it: homes on its system disk, and its volumes."""
+        volumes = sorted(self.folder.glob(volume_file("*")))
+        homes = ["the homes on its system disk"] if self._has_homes() else []
+        return homes + [f"the volume {path.name.removeprefix('volume-').removesuffix('.qcow2')!r}" for path in volumes]
+
+    def _has_homes(self) -> bool:
+        # What the machine was made with counts; what it would be made of now may have no homes.
+        wanted = self.known.get("wanted", {})
+        if not self.has_disk or "homes" not in wanted.get(MODULES, ["homes"]):
+            return False
+        return not tomllib.loads(wanted["settings"]).get("data", {}).get("volume")
 
     @property
     def output(self) -> Output:
@@ -164,12 +199,12 @@ class QemuMachine:
                 os.link(image, partial)
             except OSError:
                 run(["cp", "--reflink=auto", "--sparse=always", image, partial])
-            partial.rename(pinned)
+            settle(partial, pinned)
         return sha256
 
     @cached_property
     def definition(self) -> dict[str, Any]:
-        """What the machine would be if it were made now. Asking for it makes the secrets that it holds.
+        """What the machine would be if it were made now, with new secrets that nobody has saved yet.
 
         :raises DefinitionError: its settings are wrong.
         """
@@ -206,25 +241,16 @@ class QemuMachine:
             may not be replaced.
         :raises ImageFailed: it did not come up, or it refuses its settings.
         """
-        require_tools()
+        self.prepare(replacing)
+        self.record.save()
         with Lasting(self.record.folder) as place:
             done = "is up already"
-            if not self.known:
-                done = "made"
-                # Before the machine itself, so that an interrupted `up` is taken up where it was.
-                self.known = {"wanted": {**self.definition, "sha256": self._pin()}}
-                self.folder.mkdir(mode=0o700, exist_ok=True)
-                self.record.write(f"{self.name}/{MACHINE}", self.known)
-            elif changes := self._changes():
-                self._may_be_replaced(changes, replacing)
-                say(f"to be replaced ({', '.join(changes)})")
-                say(self.down())
-                # From here on it is the new machine, whose system disk is not made yet.
-                self.known = {"wanted": {**self.definition, "sha256": self._pin()}, RENEW: True}
-                self.record.write(f"{self.name}/{MACHINE}", self.known)
-            if RENEW in self.known:
-                done = "replaced"
-                self._renew()
+            if not self.has_disk or (changes := self._changes()):
+                done = "replaced" if self.has_disk else "made"
+                if done == "replaced":
+                    say(f"to be replaced ({', '.join(changes)})")
+                    say(self.down())
+                self._make()
             machine = self._adopted(place)
             if not machine.running:
                 done = "started" if done == "is up already" else done
@@ -232,8 +258,30 @@ class QemuMachine:
                 machine.start()
             else:
                 machine.plug_in()
+                if machine.stalled:
+                    say("continuing; the disk of this computer was full")
+                    machine.go_on()
+                machine.let_go()
             self._wait(machine, say, wait, stop or threading.Event(), machine.started_at)
             return done
+
+    def prepare(self, replacing: Replacing = Replacing.NEVER) -> None:
+        """Find whatever would keep :meth:`up` from beginning. Writes nothing.
+
+        :raises HubsmithError: as in :meth:`up`.
+        """
+        require_tools()
+        if not self.known and (self.folder / DISK).exists():
+            raise HubsmithError(
+                f"there is a disk without a record of its machine ({MACHINE})", where=str(self.folder),
+                mend="move the folder away, then run the command again",
+            )  # fmt: skip
+        if self.has_disk:
+            if not (changes := self._changes()):
+                return
+            self._may_be_replaced(changes, replacing)
+        self.definition  # noqa: B018  the settings are checked
+        self.output.disk  # noqa: B018  the image is built
 
     def _may_be_replaced(self, changes: Sequence[str], replacing: Replacing) -> None:
         why = f"it exists with {' and '.join(changes)}"
@@ -241,21 +289,30 @@ class QemuMachine:
             raise HubsmithError(
                 why, where=self.name, mend="hubsmith deploy FILE   # a new machine that keeps its volumes"
             )
-        on_volume = tomllib.loads(self.known["wanted"]["settings"]).get("data", {}).get("volume")
-        if replacing is Replacing.KEEPING_HOMES and "homes" in self._modules() and not on_volume:
+        if replacing is Replacing.KEEPING_HOMES and self._has_homes():
             raise HubsmithError(
                 f"{why}, and its homes are on its system disk, which a new machine does not get (docs/operators/"
                 "data-volume.md says how to have them on a volume)",
                 where=self.name, mend="hubsmith deploy FILE --delete-homes   # deletes homes, passwords, certificate",
             )  # fmt: skip
 
-    def _renew(self) -> None:
-        """Delete what the machine before this one had, but for the volumes; may be interrupted and done again."""
+    def _make(self) -> None:
+        """Be a new machine, which is not started yet and keeps only the volumes of the one before it.
+
+        The disk goes first: interrupted before, this is the old machine, and after it one that is still to be made.
+        """
+        modules = self.output.manifest.get("modules")
+        wanted = {**self.definition, "sha256": self._pin(), **({} if modules is None else {MODULES: modules})}
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        (self.folder / DISK).unlink(missing_ok=True)
+        sync(self.folder)
         kept = {MACHINE, *(path.name for path in self.folder.glob(volume_file("*")))}
         for path in self.folder.iterdir():
-            if path.name not in kept:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in kept:
                 path.unlink()
-        self.known = {key: value for key, value in self.known.items() if key != RENEW}
+        self.known = {"wanted": wanted}
         self.record.write(f"{self.name}/{MACHINE}", self.known)
 
     def reboot(self, say: Say, *, wait: float, stop: threading.Event | None = None) -> str:
@@ -288,8 +345,8 @@ class QemuMachine:
         return Machine(place, self.name, image, hardware, instance=instance)
 
     def _modules(self) -> list[str]:
-        """Those of the built image."""
-        return list(self.output.manifest.get("modules", ()))
+        """Those of its image; records of earlier versions do not name them."""
+        return list(self.known["wanted"].get(MODULES, self.output.manifest.get("modules", ())))
 
     def _wait(self, machine: Machine, say: Say, wait: float, stop: threading.Event, since: int) -> None:
         stage, told, hub = 0, "", "jupyterhub" in self._modules()
@@ -327,6 +384,11 @@ class QemuMachine:
             if stop.is_set():
                 raise HubsmithError("interrupted; the machine goes on", where=self.name)
             machine.alive()
+            if machine.stalled:
+                raise HubsmithError(
+                    "the machine has stopped: the disk of this computer is full", where=self.name,
+                    mend="free some space, then run the command again",
+                )  # fmt: skip
 
         return alive
 
@@ -340,12 +402,14 @@ class QemuMachine:
         """
         if not self.known:
             return "does not exist"
+        if Adopted.find(self.folder) is None:
+            return "is not running"
         with self.machine() as machine:
-            if not machine.running:
-                return "is not running"
             if not orderly:
                 machine.kill()
                 return "switched off"
+            if machine.stalled:
+                machine.go_on()
             began = time.monotonic()
             try:
                 machine.shutdown(timeout)
@@ -356,10 +420,10 @@ class QemuMachine:
 
     def delete(self) -> None:
         """Forget a machine that does not run, with its disks."""
+        self.record.forget_machine(self.name)
         if self.nic:
             with Lasting(self.record.folder) as place:
                 place.lan(LAN).detach(self.name)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def cloud_network(macs: Sequence[str], nic: Mapping[str, Any]) -> dict[str, Any]:

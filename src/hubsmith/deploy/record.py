@@ -1,7 +1,13 @@
-"""What is remembered of a deployment: a folder of its own (0700) with its secrets (0600)."""
+"""What is remembered of a deployment: a folder of its own (0700) with its secrets (0600).
+
+A command may be killed, the host may crash and the disk may be full at any moment. So every file is replaced as a
+whole, what is deleted first gets a name that nothing looks for, and the next command that changes the deployment tidies
+up.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import ipaddress
@@ -28,27 +34,50 @@ from hubsmith.settings.load import parse
 from hubsmith.settings.passwords import hash_password, one_time_password
 from hubsmith.words import nearest
 
+#: In a machine's folder: what the machine was made with.
+MACHINE = "machine.json"
+#: Begins the name of a folder that is being deleted. No machine and no deployment is called so.
+TRASH = ".deleted-"
+
 
 class Record:
-    """The folder of one deployment.
+    """The folder of one deployment. New passwords, secrets and addresses are in memory until :meth:`save`.
 
     :param name: of the deployment.
     """
 
     def __init__(self, name: str) -> None:
         self.folder = state_dir() / "deployments" / name
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
         # Several machines are asked at once, each in a thread, and what is made for one is kept for the others.
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+        self._drafts: dict[str, dict[str, Any]] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else changes the deployment meanwhile.
+        """Nobody else changes the deployment meanwhile. Tidies up what a killed command has left.
 
-        :raises HubsmithError: somebody does.
+        :raises HubsmithError: somebody does, or the disk is full.
         """
-        with (self.folder / ".lock").open("w") as lock:
+        try:
+            self._make()
+            with self._only_one():
+                self._tidy()
+                self._drafts.clear()
+                yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise HubsmithError(
+                "the disk is full", where=str(self.folder), mend="free some space, then run the command again"
+            ) from error
+
+    def _make(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        with (self.folder / ".lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -58,29 +87,43 @@ class Record:
                 ) from None  # fmt: skip
             yield
 
+    def _tidy(self) -> None:
+        for left in (*self.folder.glob(f"{TRASH}*"), self._trash, *self.folder.glob(".key.*")):
+            shutil.rmtree(left, ignore_errors=True)
+        for partial in (*self.folder.rglob("*.part"), *self.folder.rglob(".*.json.*")):
+            partial.unlink(missing_ok=True)
+
+    def _draft(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder as it will be after :meth:`save`."""
+        if name not in self._drafts:
+            self._drafts[name] = self.read(name)
+        return self._drafts[name]
+
+    def save(self) -> None:
+        """Write what was made since the last time."""
+        with self._mutex:
+            for name, content in self._drafts.items():
+                if content != self.read(name):
+                    self.write(name, content)
+
     def credentials(self, host: str, users: list[str]) -> dict[str, str]:
         """One-time passwords: made once per user and kept, so that a repeated launch hands out the same ones."""
-        known = self.read("credentials.json")
-        mine = known.setdefault(host, {})
+        if not users:
+            return {}
+        mine = self._draft("credentials.json").setdefault(host, {})
         for user in users:
             mine.setdefault(user, one_time_password())
-        self.write("credentials.json", known)
         return {user: mine[user] for user in users}
 
     def secret(self, name: str) -> str:
         """The deployment's secret of that name (256 bits); made when it is first asked for, and kept."""
-        known = self.read("secrets.json")
-        if name not in known:
-            known[name] = secrets.token_urlsafe(32)
-            self.write("secrets.json", known)
-        return str(known[name])
+        return str(self._draft("secrets.json").setdefault(name, secrets.token_urlsafe(32)))
 
     def private_key(self, name: str) -> str:
         """The deployment's Ed25519 private key of that name (PEM); made when it is first asked for, and kept."""
-        known = self.read("keys.json")
+        known = self._draft("keys.json")
         if name not in known:
             known[name] = new_private_key()
-            self.write("keys.json", known)
         return str(known[name])
 
     def addresses(self, network: Network, machines: Iterable[str]) -> dict[str, str]:
@@ -88,7 +131,7 @@ class Record:
 
         :raises HubsmithError: the network is too small.
         """
-        known = self.read("addresses.json")
+        known = self._draft("addresses.json")
         subnet = ipaddress.IPv4Network(network.cidr)
         mine = {name: one for name, one in known.items() if ipaddress.IPv4Address(one) in subnet}
         # The first ones are left to routers and the like.
@@ -99,9 +142,8 @@ class Record:
                 if (one := next((one for one in free if one not in taken), None)) is None:
                     raise HubsmithError("the private network has no address left", where=f"network.cidr {network.cidr}")
                 mine[name] = one
-        if mine != known:
-            self.write("addresses.json", mine)
-        return mine
+        self._drafts["addresses.json"] = mine
+        return dict(mine)
 
     def settings(self, name: str, host: Host, addresses: Mapping[str, str], root: Path) -> tuple[str, dict[str, str]]:
         """The host's settings.toml with addresses, secrets and hashes of one-time passwords filled in, and those
@@ -138,14 +180,13 @@ class Record:
             if isinstance(user, dict) and not ({"password_hash", "ssh_keys"} & user.keys())
         ]
         passwords = self.credentials(name, [str(user.get("name")) for user in bare])
-        hashes = self.read("hashes.json")
+        hashes = self._draft("hashes.json")
         for user in bare:
             password = passwords[str(user.get("name"))]
             key = hashlib.sha256(password.encode()).hexdigest()
             if key not in hashes:  # a quarter of a second each
                 hashes[key] = hash_password(password)
             user["password_hash"] = hashes[key]
-        self.write("hashes.json", hashes)
         return tomli_w.dumps(filled), passwords
 
     def read(self, name: str) -> dict[str, Any]:
@@ -155,10 +196,32 @@ class Record:
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file of the folder, readable by its owner only, as a whole."""
+        self._make()
         path = self.folder / name
         path.parent.mkdir(mode=0o700, exist_ok=True)
         files.write(path, files.canonical(content), mode=0o600, durable=True)
 
+    def machines(self) -> list[str]:
+        """The names of all machines that were made and not deleted."""
+        return sorted(path.parent.name for path in self.folder.glob(f"[!.]*/{MACHINE}"))
+
+    def forget_machine(self, name: str) -> None:
+        """Delete a machine's folder with its disks."""
+        _delete(self.folder / name, self.folder / f"{TRASH}{name}")
+
     def forget(self) -> None:
         """Delete the folder with all disks and secrets."""
-        shutil.rmtree(self.folder)
+        _delete(self.folder, self._trash)
+
+    @property
+    def _trash(self) -> Path:
+        return self.folder.with_name(f"{TRASH}{self.folder.name}")
+
+
+def _delete(folder: Path, trash: Path) -> None:
+    """Delete a folder so that nobody ever finds a part of it in its place."""
+    if folder.exists():
+        shutil.rmtree(trash, ignore_errors=True)
+        folder.rename(trash)
+        files.sync(trash.parent)
+    shutil.rmtree(trash, ignore_errors=True)

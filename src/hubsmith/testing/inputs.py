@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -161,8 +162,8 @@ class Watch:
             return
         text = str(name)
         if text not in self._known:
-            path = Path(text)
-            path = path if path.is_absolute() else Path.cwd() / path
+            # Resolved: a project that a test makes may link to folders of this one.
+            path = Path(os.path.realpath(text))
             self._known[text] = path if self._inputs.tree.owns(path) and path.suffix != ".pyc" else None
         if (found := self._known[text]) is not None and self._seen is not None:
             self._seen.add(found)

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hubsmith import files
 from hubsmith.errors import HarnessFailed, HubsmithError
 from hubsmith.run import CommandFailed, run
 
@@ -72,4 +73,4 @@ def _create(target: Path, options: list[str], size: list[str]) -> None:
         run(["qemu-img", "create", "-q", "-f", "qcow2", *options, partial, *size], timeout=60)
     except CommandFailed as error:
         raise HarnessFailed(f"cannot create a disk: {error}") from error
-    partial.replace(target)
+    files.settle(partial, target)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hubsmith import files
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
 from hubsmith.vm import command, disks
 from hubsmith.vm.accel import OVMF_VARS, Accelerator, detect
@@ -140,10 +141,7 @@ class VirtualMachine:
     def let_go(self) -> None:
         """Detach: close all connections; the machine keeps running."""
         self._before_freeze()
-        # QEMU's monitor serves one client at a time.
-        if self._qmp is not None:
-            self._qmp.close()
-            self._qmp = None
+        self._hang_up()
 
     def shutdown(self, timeout: float = 120) -> None:
         """Press the power button and wait until the guest has powered off.
@@ -175,6 +173,18 @@ class VirtualMachine:
         if self in self.testbed.machines:
             self.testbed.machines.remove(self)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether QEMU has stopped the guest because the host's disk is full (:meth:`go_on`)."""
+        status = self.qmp.execute("query-status")["status"]
+        if self.testbed.lasting:
+            self._hang_up()
+        return bool(status == "io-error")
+
+    def go_on(self) -> None:
+        """Let a stalled guest repeat the write that failed, and continue."""
+        self.qmp.execute("cont")
 
     def reset(self) -> None:
         """Press the reset button."""
@@ -228,14 +238,14 @@ class VirtualMachine:
 
         wait_until(f"the state of {self.name}", written, timeout=timeout, interval=0.05, error=HarnessFailed)
         self.kill()
-        files = [command.DISK, *(command.volume_file(volume.name) for volume in self.hardware.volumes)]
+        disk_files = [command.DISK, *(command.volume_file(volume.name) for volume in self.hardware.volumes)]
         if self.hardware.firmware == "uefi":
-            files.append(command.VARS)
-        for name in files:
+            disk_files.append(command.VARS)
+        for name in disk_files:
             (self.folder / name).rename(folder / name)
         for name in self.attachments.drives:
             shutil.copyfile(self.folder / name, folder / name)
-        frozen = Snapshot(folder, self.origin, self.image, self.hardware, self.attachments, tuple(files))
+        frozen = Snapshot(folder, self.origin, self.image, self.hardware, self.attachments, tuple(disk_files))
         if resume:
             self.restore(frozen)
         return frozen
@@ -351,7 +361,7 @@ class VirtualMachine:
         if self.hardware.firmware == "uefi" and not (self.folder / command.VARS).exists():
             partial = self.folder / f"{command.VARS}.part"
             shutil.copyfile(OVMF_VARS, partial)
-            partial.rename(self.folder / command.VARS)
+            files.settle(partial, self.folder / command.VARS)
 
     def _launch(self, *, incoming: bool, timeout: float) -> None:
         if free_memory_mb() < self.hardware.memory_mb + RESERVE_MB:
@@ -412,6 +422,10 @@ class VirtualMachine:
 
     def _gone(self) -> None:
         self._process = None
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        # QEMU's monitor serves one client at a time.
         if self._qmp is not None:
             self._qmp.close()
             self._qmp = None

@@ -22,6 +22,7 @@ from hubsmith.errors import HarnessFailed
 from hubsmith.run import spawn
 from hubsmith.vm.command import lan_sockets
 from hubsmith.vm.lan import Lan
+from hubsmith.vm.waits import wait_until
 
 PLAN = "lan.json"
 #: Lock file held by the running switch. Its content is the version of the plan that the switch follows.
@@ -69,8 +70,15 @@ class LastingLan:
         self._wait(plan["version"])
 
     def end(self) -> None:
-        """Stop the switch."""
+        """Stop the switch for good, and wait until it has ended.
+
+        :raises HarnessFailed: it did not end in time.
+        """
         (self.folder / PLAN).unlink(missing_ok=True)
+        wait_until(
+            "the switch of the private network to end", lambda: not self.running, timeout=START, interval=0.05,
+            error=HarnessFailed,
+        )  # fmt: skip
 
     @property
     def running(self) -> bool:

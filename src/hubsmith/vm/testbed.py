@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
+from hubsmith import files
 from hubsmith.errors import HarnessFailed
 from hubsmith.run import run, spawn
 from hubsmith.vm import keeper
@@ -43,6 +45,8 @@ PREFIX = "hubsmith-"
 
 #: Its only thread starts all children (see above) and lives until Python exits.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
+#: Machines of one folder are made by several threads.
+_key_pair = threading.Lock()
 
 
 class Testbed:
@@ -178,6 +182,12 @@ def free_memory_mb() -> int:
 def ssh_key(folder: Path) -> Path:
     """Return the private key for this testbed's guests, creating the key pair if necessary."""
     key = folder / "id_ed25519"
-    if not key.exists():
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hubsmith", "-f", key], timeout=60)
+    with _key_pair:
+        if not key.exists():
+            # An interrupted command leaves no private key without its public one.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".key.") as made:
+                new = Path(made) / key.name
+                run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "hubsmith", "-f", new], timeout=60)
+                for suffix in (".pub", ""):
+                    files.settle(new.with_suffix(suffix), key.with_suffix(suffix))
     return key

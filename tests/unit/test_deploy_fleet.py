@@ -1,0 +1,182 @@
+"""What a deployment knows of its machines without any of them running: counts, obsolete ones and what they hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubsmith.cli import main
+from hubsmith.deploy.fleet import COUNTS, Fleet
+from hubsmith.deploy.hosts import Host
+from hubsmith.deploy.qemu import QemuMachine, Replacing
+from hubsmith.deploy.record import MACHINE, TRASH, Record
+from hubsmith.errors import DefinitionError, HubsmithError
+from hubsmith.vm.command import DISK, volume_file
+
+FILE = '[deployment]\nname = "trial"\n[hosts.hub]\nimage = "none"\n[hosts.worker]\nimage = "none"\ncount = {count}\n'
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HUBSMITH_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "modules", "hosts"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+def fleet(root: Path, count: int = 2, text: str = FILE) -> Fleet:
+    """The deployment, as a command sees it."""
+    file = root / "hosts" / "trial.toml"
+    file.write_text(text.format(count=count))
+    return Fleet(root, file)
+
+
+def ignore(name: str, line: str) -> None:
+    """Nobody listens."""
+
+
+def put(name: str, *files: str, **wanted: Any) -> None:
+    """A machine that was made earlier and does not run."""
+    host = Host(image="none").model_dump(mode="json", exclude={"settings", "count", "needs"})
+    record = Record("trial")
+    record.write(f"{name}/{MACHINE}", {"wanted": {"host": host, "settings": "", "nic": None, "sha256": "0", **wanted}})
+    for file in files:
+        (record.folder / name / file).touch()
+
+
+def test_the_latest_change_of_a_count_wins(root: Path) -> None:
+    fleet(root).scale("worker", 4, ignore)
+    assert list(fleet(root).hosts_of()) == ["hub", "worker-1", "worker-2", "worker-3", "worker-4"]
+    assert fleet(root).notes() == ["worker: 4 machines, set by `hubsmith scale`; the file says count = 2"]
+    changed = fleet(root, count=3)
+    assert list(changed.hosts_of()) == ["hub", "worker-1", "worker-2", "worker-3"]
+    said = "worker: the file wins with count = 3, which was changed after `hubsmith scale` set 4 machines"
+    assert changed.notes() == [said]
+    changed.settle_counts()
+    assert changed.notes() == []
+    # The file is not overruled again by what it has overruled.
+    assert len(fleet(root, count=2).hosts_of()) == 3
+    fleet(root, count=2).scale("worker", 2, ignore)
+    assert fleet(root, count=2).notes() == [], "the two agree"
+
+
+def test_a_count_of_an_earlier_version_holds_until_the_file_changes(root: Path) -> None:
+    Record("trial").write(COUNTS, {"worker": 5, "gone": 7})
+    assert len(fleet(root).hosts_of()) == 6
+    fleet(root).settle_counts()
+    assert Record("trial").read(COUNTS) == {"worker": {"file": 2, "machines": 5}}
+    assert len(fleet(root, count=3).hosts_of()) == 4
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "held"),
+    [
+        ((DISK,), {"modules": ["homes"]}, ["the homes on its system disk"]),
+        ((DISK,), {}, ["the homes on its system disk"]),
+        ((DISK,), {"modules": ["base"]}, []),
+        ((DISK,), {"modules": ["homes"], "settings": 'data.volume = "auto"\n'}, []),
+        ((), {"modules": ["homes"]}, []),
+        ((volume_file("data"),), {"modules": ["base"]}, ["the volume 'data'"]),
+        ((DISK, volume_file("b"), volume_file("a")), {}, [
+            "the homes on its system disk", "the volume 'a'", "the volume 'b'",
+        ]),
+    ],
+)  # fmt: skip
+def test_what_a_machine_holds(root: Path, files: tuple[str, ...], wanted: dict[str, Any], held: list[str]) -> None:
+    put("old", *files, **wanted)
+    assert QemuMachine.recorded(root, Record("trial"), "old").holds() == held
+
+
+def test_obsolete_machines_are_listed_until_they_are_deleted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put("hub", DISK)
+    put("worker-3", DISK, modules=[])
+    put("teacher", DISK, volume_file("data"), modules=["homes"])
+    file = str(fleet(root).file)
+
+    def info() -> dict[str, str]:
+        assert main(["info", file, "--json"]) == 0
+        return {row["name"]: row["status"] for row in json.loads(capsys.readouterr().out)}
+
+    assert info() == {
+        "hub": "Stopped", "worker-1": "Missing", "worker-2": "Missing", "teacher": "Obsolete", "worker-3": "Obsolete",
+    }  # fmt: skip
+    assert main(["info", file]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("Obsolete") == 2
+    assert f"worker-3: obsolete; `hubsmith deploy {file}` deletes it" in shown.err
+    hint = f"hubsmith down {file} teacher --delete"
+    assert f"teacher: obsolete, holds the homes on its system disk and the volume 'data'; `{hint}` deletes it" in (
+        shown.err
+    )
+    assert main(["down", file]) == 0
+    assert hint in capsys.readouterr().err
+    assert "worker-3" not in info()
+    assert (Record("trial").folder / "teacher" / volume_file("data")).exists()
+    assert main(hint.split()[1:]) == 0
+    assert "teacher" not in info()
+    assert info()["hub"] == "Stopped", "it was not named"
+    assert main(["down", file, "--delete"]) == 0
+    assert not Record("trial").folder.exists()
+
+
+def test_down_does_not_know_every_name(root: Path) -> None:
+    put("old", DISK)
+    with pytest.raises(HubsmithError, match="no machine 'olld'; did you mean 'old'"):
+        fleet(root).down(ignore, only=["olld"])
+
+
+def test_scale_keeps_what_holds_data(root: Path) -> None:
+    for number, modules in ((1, []), (2, []), (3, ["homes"])):
+        put(f"worker-{number}", DISK, modules=modules)
+    put("other-3", DISK, modules=[])
+    said: list[tuple[str, str]] = []
+    fleet(root, count=3).scale("worker", 1, lambda name, line: said.append((name, line)))
+    assert ("worker-2", "obsolete; deleted") in said
+    assert Record("trial").machines() == ["other-3", "worker-1", "worker-3"]
+    assert list(fleet(root, count=3).obsolete()) == ["other-3", "worker-3"]
+    fleet(root, count=3).scale("worker", 3, ignore)
+    assert fleet(root, count=3).machines()["worker-3"].has_disk
+
+
+def test_images_of_obsolete_machines_are_kept(root: Path) -> None:
+    put("old", DISK, sha256="1")
+    found = fleet(root)
+    for name in ("0", "1"):
+        (found.record.folder / f"{name}.qcow2").touch()
+    found._forget_old_images()
+    assert [path.name for path in found.record.folder.glob("*.qcow2")] == ["1.qcow2"]
+
+
+def test_a_disk_without_a_record_is_left_alone(root: Path) -> None:
+    put("hub", DISK)
+    (Record("trial").folder / "hub" / MACHINE).unlink()
+    with pytest.raises(HubsmithError, match="a disk without a record"):
+        fleet(root).machines()["hub"].prepare(Replacing.ALWAYS)
+
+
+def test_bad_settings_of_the_last_host_leave_nothing_behind(root: Path) -> None:
+    (root / "out" / "none").mkdir(parents=True)
+    (root / "out" / "none" / "none.qcow2").touch()
+    (root / "out" / "none" / "SHA256SUMS").write_text("0  none.qcow2\n")
+    users = '[[hosts.hub.settings.users]]\nname = "alice"\n[hosts.hub.settings.cluster]\nsecret = "${{secret.x}}"\n'
+    bad = fleet(root, text=f"{FILE}[hosts.worker.settings.hub]\nadmin = 3\n{users}[network]\n")
+    with pytest.raises(DefinitionError, match="did you mean `admins`"):
+        bad.up(ignore, wait=1)
+    assert not bad.record.folder.exists()
+
+
+def test_a_command_tidies_up_what_a_killed_one_has_left(root: Path) -> None:
+    put("hub", DISK, "disk.part", f".{MACHINE}.x1y2")
+    record = Record("trial")
+    for folder in (record.folder / f"{TRASH}worker-1", record.folder.with_name(f"{TRASH}trial")):
+        folder.mkdir()
+        (folder / DISK).touch()
+    with record.locked():
+        pass
+    assert sorted(path.name for path in record.folder.iterdir()) == [".lock", "hub"]
+    assert sorted(path.name for path in (record.folder / "hub").iterdir()) == [DISK, MACHINE]
+    assert [path.name for path in record.folder.parent.iterdir()] == ["trial"]
