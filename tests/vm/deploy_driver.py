@@ -18,7 +18,7 @@ from typing import Any
 #: What a command does to the world; Python announces each of them before it happens.
 CHANGES = (
     "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.kill", "os.killpg",
-    "subprocess.Popen", "socket.connect",
+    "shutil.rmtree", "subprocess.Popen", "socket.connect",
 )  # fmt: skip
 
 
@@ -89,10 +89,17 @@ class Killer:
 
     def __init__(self, change: int) -> None:
         self.left = change
+        self.state = os.environ["HUBSMITH_STATE"]
 
     def __call__(self, event: str, words: tuple[Any, ...]) -> None:
-        writes = event == "open" and isinstance(words[2], int) and words[2] & (os.O_WRONLY | os.O_RDWR)
-        if writes or event in CHANGES:
+        place = str(words[0]) if words else ""
+        # What is opened elsewhere (the null device for a child, say) changes nothing.
+        opens = event == "open" and words[2] & (os.O_WRONLY | os.O_RDWR) and place.startswith(self.state)
+        # Neither does a folder that is there. The many files of the metadata are in one folder, which is rewritten as a
+        # whole, and those of a folder that is being deleted have no path.
+        alike = "/seed/" in place or (event in ("os.remove", "os.rmdir") and not place.startswith("/"))
+        alike |= event == "os.mkdir" and os.path.isdir(place)
+        if (opens or event in CHANGES) and not alike:
             self.left -= 1
             if self.left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -112,8 +119,11 @@ def serve(root: Path, size: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", state], check=True)
     os.environ["HUBSMITH_STATE"] = str(state)
     os.chdir(root)
-    # Loaded once for all commands.
+    # Loaded and found out once for all commands.
     from hubsmith.cli import deploy, down, info, scale, up  # noqa: F401
+    from hubsmith.vm.accel import detect
+
+    detect()
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -106,7 +106,7 @@ def walk(lab: Lab, stride: int, argv: list[str], before: Callable[[], None], aft
     end(lab)
 
 
-STRIDES = pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+STRIDES = pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
 
 
 @STRIDES
