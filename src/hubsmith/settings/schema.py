@@ -199,19 +199,22 @@ def _tables(parts: list[Part]) -> dict[str, Composed]:
     for part in parts:
         for one in part.choices:
             choices.setdefault(one.key, []).append(one)
-    tables = {name: _composed(name, declared[name], choices) for name in sorted(declared)}
+    offered = {
+        f"{name}.{key}"
+        for name, pairs in declared.items()
+        for _, model in pairs
+        for key, info in model.model_fields.items()
+        if _takes_choices(info)
+    }
     for part in parts:
         for one in part.choices:
-            name, _, key = one.key.partition(".")
-            found = tables[name].model.model_fields.get(key) if name in tables else None
-            if found is None or not _takes_choices(declared[name], key):
+            if one.key not in offered:
                 raise DefinitionError(f"no module of the image has choices for `{one.key}`", where=_name(part.file))
-    return tables
+    return {name: _composed(name, declared[name], choices) for name in sorted(declared)}
 
 
-def _takes_choices(declared: list[tuple[Part, type[Table]]], key: str) -> bool:
-    fields = (model.model_fields.get(key) for _, model in declared)
-    return any(found and any(isinstance(mark, FromModules) for mark in found.metadata) for found in fields)
+def _takes_choices(info: FieldInfo) -> bool:
+    return any(isinstance(mark, FromModules) for mark in info.metadata)
 
 
 def _composed(name: str, declared: list[tuple[Part, type[Table]]], choices: Mapping[str, list[Choice]]) -> Composed:
@@ -227,7 +230,7 @@ def _composed(name: str, declared: list[tuple[Part, type[Table]]], choices: Mapp
                     f"`{name}.{key}` is declared by the module {owner[key].topic!r}, too", where=_name(part.file)
                 )
             owner[key] = part
-            if any(isinstance(mark, FromModules) for mark in info.metadata):
+            if _takes_choices(info):
                 replaced[key] = _choice_field(f"{name}.{key}", info, choices, part)
     models = [model for _, model in declared]
     topics = tuple(part.topic for part, _ in declared)
