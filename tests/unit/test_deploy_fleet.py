@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
 from hubsmith.cli import main
 from hubsmith.deploy.fleet import COUNTS, Fleet
@@ -23,8 +24,7 @@ FILE = '[deployment]\nname = "trial"\n[hosts.hub]\nimage = "none"\n[hosts.worker
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HUBSMITH_STATE", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    for folder in ("images", "modules", "hosts"):
-        (tmp_path / folder).mkdir()
+    tiny.tree(tmp_path, "none")
     return tmp_path
 
 
@@ -162,7 +162,7 @@ def test_bad_settings_of_the_last_host_leave_nothing_behind(root: Path) -> None:
     (root / "out" / "none").mkdir(parents=True)
     (root / "out" / "none" / "none.qcow2").touch()
     (root / "out" / "none" / "SHA256SUMS").write_text("0  none.qcow2\n")
-    users = '[[hosts.hub.settings.users]]\nname = "alice"\n[hosts.hub.settings.cluster]\nsecret = "${{secret.x}}"\n'
+    users = '[[hosts.hub.settings.users]]\nname = "alice"\n[hosts.hub.settings.hub]\nannouncement = "${{secret.x}}"\n'
     bad = fleet(root, text=f"{FILE}[hosts.worker.settings.hub]\nadmin = 3\n{users}[network]\n")
     with pytest.raises(DefinitionError, match="did you mean `admins`"):
         bad.up(ignore, wait=1)

@@ -98,7 +98,7 @@ class Killer:
         # Neither does a folder that is there. The many files of the metadata are in one folder, which is rewritten as a
         # whole, and those of a folder that is being deleted have no path.
         alike = "/seed/" in place or (event in ("os.remove", "os.rmdir") and not place.startswith("/"))
-        alike |= event == "os.mkdir" and os.path.isdir(place)
+        alike |= event == "os.mkdir" and Path(place).is_dir()
         if (opens or event in CHANGES) and not alike:
             self.left -= 1
             if self.left == 0:
