@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,14 @@ class Partition:
 
 
 def definitions(disk: Mapping[str, int], folder: Path, root: Path, esp: Path) -> None:
-    """Write the image's own definitions to ``folder`` and add the contents as drop-ins."""
+    """Write the image's own definitions to ``folder`` and add the contents as drop-ins.
+
+    :param root: the root's file system.
+    :param esp: the EFI system partition's; not needed before the second run.
+    """
     own = layout.repart_d(disk)
     contents = {
-        "10-esp": f"Format=vfat\nCopyFiles={esp}:/\n",
+        "10-esp": f"CopyBlocks={esp}\n",
         "20-root-a": f"CopyBlocks={root}\nVerity=data\nVerityMatchKey=root-a\n",
         "21-root-a-verity": "Verity=hash\nVerityMatchKey=root-a\n",
     }
@@ -46,7 +51,7 @@ def definitions(disk: Mapping[str, int], folder: Path, root: Path, esp: Path) ->
             (drop_in / "build.conf").write_text("[Partition]\n" + contents[name])
 
 
-def partition(disk: Path, folder: Path, seed: str, *, with_esp: bool) -> dict[str, Partition]:
+def partition(disk: Path, folder: Path, seed: uuid.UUID, *, with_esp: bool) -> dict[str, Partition]:
     """Run systemd-repart once; returns the partitions by label."""
     first = not disk.exists()
     done = subprocess.run(
