@@ -210,6 +210,19 @@ def test_slow_tests_are_run_when_asked_for_and_always_named(project: Project) ->
     assert "NOT PROVEN" not in project.run()[2]
 
 
+def test_an_image_that_is_built_meanwhile_proves_nothing(project: Project) -> None:
+    build = 'open("out/toy/SHA256SUMS", "w").write("5  toy.qcow2\\n")'
+    project.write_all({"tests/scenarios/test_pair.py": f'FILE = "hosts/pair.toml"\n\ndef test_pair():\n    {build}\n'})
+    assert project.run("-k", "test_pair")[0] == 1
+    assert PAIR not in project.proven()
+    assert project.run("-k", "test_pair")[0] == 0
+
+
+def test_a_tree_that_is_no_checkout(project: Project) -> None:
+    shutil.rmtree(project.root / ".git")
+    assert project.run()[:2] == (0, {QUICK, *ALL})
+
+
 def test_when_the_time_is_over_nothing_new_begins(project: Project) -> None:
     code, ran, told = project.run("--stop-at=0")
     assert (code, ran) == (1, {QUICK})

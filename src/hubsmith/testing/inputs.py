@@ -82,18 +82,23 @@ class InputsOf:
         return found
 
     def _identity(self, name: str, kind: str) -> str:
-        """What stands for an image: the checksum of its disk, or of the list of all files of its build."""
         if (name, kind) not in self._images:
-            try:
-                output = Output.of(self.root, name)
-                if kind == OUTPUT:
-                    identity = hashlib.sha256((output.folder / SUMS).read_bytes()).hexdigest()
-                else:
-                    identity = output.sha256
-            except (HubsmithError, FileNotFoundError):
-                identity = "not built"
-            self._images[name, kind] = identity
+            self._images[name, kind] = _identity(self.root, name, kind)
         return self._images[name, kind]
+
+    def unchanged(self, inputs: Inputs) -> bool:
+        """Whether the images are still what they were: a build may replace them while a test runs."""
+        seen = ((key, identity) for key, identity in self._images.items() if key[0] in inputs.images)
+        return all(_identity(self.root, *key) == identity for key, identity in seen)
+
+
+def _identity(root: Path, name: str, kind: str) -> str:
+    """What stands for an image: the checksum of its disk, or of the list of all files of its build."""
+    output = Output.of(root, name)
+    try:
+        return output.sha256 if kind == IMAGE else hashlib.sha256((output.folder / SUMS).read_bytes()).hexdigest()
+    except (HubsmithError, FileNotFoundError):
+        return "not built"
 
 
 def _hosts_images(path: Path) -> Iterator[str]:
@@ -174,10 +179,12 @@ def change_times(root: Path) -> dict[str, int]:
     from it."""
     times: dict[str, int] = {}
     moment = 0
-    for line in run(["git", "log", "--format=@%ct", "--name-only", "--no-renames"], cwd=root).stdout.splitlines():
+    log = ["git", "log", "--format=@%ct", "--name-only", "--no-renames"]
+    for line in run(log, cwd=root, check=False).stdout.splitlines():
         if line.startswith("@"):
             moment = int(line[1:])
         elif line:
             times.setdefault(line, moment)
-    changed = run(["git", "status", "--porcelain", "--untracked-files=all"], cwd=root).stdout.splitlines()
+    status = ["git", "status", "--porcelain", "--untracked-files=all"]
+    changed = run(status, cwd=root, check=False).stdout.splitlines()
     return times | {line[3:]: sys.maxsize for line in changed}

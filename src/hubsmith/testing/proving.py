@@ -28,7 +28,7 @@ from hubsmith.paths import project_root
 from hubsmith.run import run
 from hubsmith.testing.inputs import InputsOf, Watch, change_times
 from hubsmith.testing.plugin import VERDICT
-from hubsmith.testing.proofs import Inputs, Proofs
+from hubsmith.testing.proofs import FOLDER, Inputs, Proofs
 from hubsmith.testing.report import report, write_report
 from hubsmith.vm.accel import qemu_version
 
@@ -59,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the plugin proper, except in a run of module checks inside another."""
+    """Register the plugin proper."""
     config.addinivalue_line(
         "markers", "reads(globs): files that the test depends on and that no import or fixture shows"
     )
@@ -127,7 +127,8 @@ class Proving:
             self.inputs[test] = self.inputs_of.of(item)
             if not self.config.getoption("--fresh") and self.proofs.valid(test, self.inputs[test]):
                 self.tests.proven.add(test)
-        if self.config.args_source == pytest.Config.ArgsSource.TESTPATHS and not self.config.option.keyword:
+        chosen = self.config.option.keyword or self.config.option.markexpr
+        if self.config.args_source == pytest.Config.ArgsSource.TESTPATHS and not chosen:
             self.proofs.prune(set(self.inputs))
         if not self.selecting:
             return
@@ -239,7 +240,7 @@ class Proving:
             tests.skipped[test] = str(skipped.longrepr[2] if isinstance(skipped.longrepr, tuple) else skipped.longrepr)
         else:
             tests.passed.add(test)
-            if test in self.inputs:
+            if test in self.inputs and self.inputs_of.unchanged(self.inputs[test]):
                 self._record(test, phases)
                 tests.proven.add(test)
         del self._phases[test]
@@ -253,10 +254,11 @@ class Proving:
 
     @property
     def commit(self) -> str:
-        """The commit that is tested; with ``+`` when the tree differs from it."""
+        """The commit that is tested; with ``+`` when the tree differs from it, empty when it is no checkout."""
         if self._commit is None:
-            head = run(["git", "rev-parse", "HEAD"], cwd=self.root).stdout.strip()
-            changed = run(["git", "status", "--porcelain", "--", ".", ":!tests/proofs"], cwd=self.root).stdout.strip()
+            head = run(["git", "rev-parse", "HEAD"], cwd=self.root, check=False).stdout.strip()
+            status = ["git", "status", "--porcelain", "--", ".", f":!{FOLDER}"]
+            changed = run(status, cwd=self.root, check=False).stdout.strip()
             self._commit = head[:12] + ("+" if changed else "")
         return self._commit
 
