@@ -74,14 +74,14 @@ class GlanceCatalog:
     def begin(self, upload: Upload) -> Entry:
         """Create an image with the ID of that content, or return the one that an earlier run created."""
         about = upload.about
-        for number in self._numbers(upload):
-            if found := self._settled(number):
+        for image_id in self._ids(upload):
+            if found := self._settled(image_id):
                 if found["status"] in ("queued", "active"):
                     return _entry(found)
-                self._ask("DELETE", f"/images/{number}")  # killed or pending_delete
+                self._ask("DELETE", f"/images/{image_id}")  # killed or pending_delete
                 continue
             body = {
-                "id": number, "name": name_of(upload), "disk_format": upload.disk_format, "container_format": "bare",
+                "id": image_id, "name": name_of(upload), "disk_format": upload.disk_format, "container_format": "bare",
                 "visibility": "private", "tags": [TAG], "hubsmith_image": about.image,
                 "hubsmith_version": about.version, "hubsmith_sha256": upload.sha256,
             }  # fmt: skip
@@ -90,23 +90,23 @@ class GlanceCatalog:
             # An image with this ID was deleted. Glance never uses an ID twice.
         raise CatalogError(f"this release was published and deleted {IDS_TRIED} times already", where=self.cloud)
 
-    def _numbers(self, upload: Upload) -> Iterator[str]:
+    def _ids(self, upload: Upload) -> Iterator[str]:
         about = upload.about
         for attempt in range(IDS_TRIED):
             content = (self.project, about.image, about.version, upload.disk_format, upload.sha256, str(attempt))
             yield str(uuid.uuid5(NAMESPACE, "/".join(content)))
 
-    def _settled(self, number: str) -> dict[str, Any]:
+    def _settled(self, image_id: str) -> dict[str, Any]:
         """Return an image once no upload is in progress; empty if the image does not exist."""
         deadline = time.monotonic() + SETTLES
         while True:
-            found = self._ask("GET", f"/images/{number}", but={404})
+            found = self._ask("GET", f"/images/{image_id}", but={404})
             if not found or found["status"] not in ("saving", "importing", "uploading"):
                 return found
             if time.monotonic() > deadline:
                 raise CatalogError(
                     "another upload is in progress, or the cloud has not noticed that it was interrupted",
-                    where=f"{self.cloud}: image {number}", mend=f"hubsmith catalog retire {number} --delete",
+                    where=f"{self.cloud}: image {image_id}", mend=f"hubsmith catalog retire {image_id} --delete",
                 )  # fmt: skip
             time.sleep(2)
 

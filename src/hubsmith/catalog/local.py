@@ -46,11 +46,11 @@ class LocalCatalog:
     def begin(self, upload: Upload) -> Entry:
         """Create the folder of an incomplete entry, or return the existing entry."""
         about = upload.about
-        number = f"{about.image}-{about.version}-{upload.disk_format}"
+        entry_id = f"{about.image}-{about.version}-{upload.disk_format}"
         entry = Entry(
-            number, about.image, about.version, UPLOADING, "private", upload.disk_format, 0, upload.sha256, about.made
+            entry_id, about.image, about.version, UPLOADING, "private", upload.disk_format, 0, upload.sha256, about.made
         )
-        known = self.folder / number / ENTRY
+        known = self.folder / entry_id / ENTRY
         if known.is_file() and _ENTRY.validate_json(known.read_text(encoding="utf-8")).state != UPLOADING:
             return _ENTRY.validate_json(known.read_text(encoding="utf-8"))
         self._write(entry)
