@@ -52,7 +52,7 @@ except OSError as error:
 """
 
 
-#: In a full home a deleted file may be there for some minutes more (`modules/nfs-server/**/deleted-files`).
+#: In a full home a deleted file may be there for some minutes more (`hubsmith_nfs_server.deleted_files`).
 MAKE_ROOM = """
 import os, time
 os.remove("fill")
@@ -168,7 +168,7 @@ def test_the_home_is_there_on_another_worker(workshop: Workshop) -> None:
 def test_strangers_do_not_get_in(workshop: Workshop) -> None:
     settings = json.loads(workshop.on("worker-1", "cat /run/hubsmith/worker.json"))
     ask = (
-        "import sys; sys.path[:0] = ['/usr/lib/hubsmith/python', '/usr/lib/hubsmith/cluster']; import protocol\n"
+        "from hubsmith_cluster import protocol\n"
         "try:\n    wish = protocol.Wish('join', 'stranger', '')\n"
         "    print(sorted(protocol.ask(*{who!r}, wish, pinned={pin!r}, secret={secret!r})))\n"
         "except protocol.NotLetIn as error:\n    print(error)"

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
-import runpy
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hubsmith.settings.keys import new_private_key, pin_of
+from hubsmith_cluster import protocol
 
-FILE = Path(__file__).parents[2] / "modules/cluster/files/usr/lib/hubsmith/cluster/protocol.py"
-protocol = SimpleNamespace(**runpy.run_path(str(FILE)))
 SECRET = "s" * 43
 WISH = protocol.Wish("join", "worker-1", "n0de")
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from guest_programs import load
+
+from hubsmith_nfs_server import deleted_files
+from hubsmith_nfs_server.deleted_files import FOLIO, make_room, open_inodes, sort_out
 
 
-@pytest.fixture
-def program() -> dict[str, Any]:
-    return load("nfs-server/files/usr/lib/hubsmith/nfs-server/deleted-files")
-
-
-def test_what_clients_have_open_is_known_by_its_inode(program: dict[str, Any], tmp_path: Path) -> None:
+def test_what_clients_have_open_is_known_by_its_inode(tmp_path: Path) -> None:
     (tmp_path / "3").mkdir()
     (tmp_path / "5").mkdir()
     (tmp_path / "3" / "states").write_text("")
@@ -24,10 +20,10 @@ def test_what_clients_have_open_is_known_by_its_inode(program: dict[str, Any], t
         'filename: "student2/.nfs000000000180008a00000001", owner: "open id:\\x00!" }\n'
         '- 0x00000001f167046b0b2583c105000000: { type: deleg, access: r, superblock: "fd:12:77", filename: "a" }\n'
     )
-    assert program["open_inodes"](tmp_path) == {25165962, 77}
+    assert open_inodes(tmp_path) == {25165962, 77}
 
 
-def test_only_deleted_files_that_nobody_has_open_are_removed(program: dict[str, Any], tmp_path: Path) -> None:
+def test_only_deleted_files_that_nobody_has_open_are_removed(tmp_path: Path) -> None:
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     held, orphan, below, other, foreign = (
         home / ".nfs000000000180008a00000001", home / ".nfs000000000180008a00000002",
@@ -38,12 +34,14 @@ def test_only_deleted_files_that_nobody_has_open_are_removed(program: dict[str, 
     for file in (held, orphan, below, other, foreign):
         file.write_text("x")
     (home / "link").symlink_to(elsewhere)
-    removed, kept = program["sort_out"](home, {held.stat().st_ino})
+    removed, kept = sort_out(home, {held.stat().st_ino})
     assert (sorted(removed), kept) == ([orphan, below], [held])
     assert [file.exists() for file in (held, orphan, below, other, foreign)] == [True, False, False, True, True]
 
 
-def test_a_limit_is_raised_until_the_files_are_gone_and_set_back(program: dict[str, Any], tmp_path: Path) -> None:
+def test_a_limit_is_raised_until_the_files_are_gone_and_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file, limits = tmp_path / ".nfs000000000180008a00000001", [32768]
     file.write_text("x")
 
@@ -53,6 +51,7 @@ def test_a_limit_is_raised_until_the_files_are_gone_and_set_back(program: dict[s
         file.unlink(missing_ok=True)  # there was room for the client's last pages
         return ""
 
-    program.update(xfs_quota=xfs_quota, report=lambda kind: {7: (32768, limits[-1])})
-    program["make_room"](7, 32768, [file])
-    assert limits == [32768, 32768 + program["FOLIO"], 32768]
+    monkeypatch.setattr(deleted_files, "xfs_quota", xfs_quota)
+    monkeypatch.setattr(deleted_files, "report", lambda kind: {7: (32768, limits[-1])})
+    make_room(7, 32768, [file])
+    assert limits == [32768, 32768 + FOLIO, 32768]

@@ -7,13 +7,12 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from guest_programs import load
 
 from hubsmith.build import oci
 from hubsmith.build.stages.base import CONTAINERS, containers
+from hubsmith_docker import images
 
 EPOCH = 1_700_000_000
 CONTAINER = {"user": "1000:100", "workdir": "/home/jovyan", "command": ["run"], "env": {}}
@@ -57,9 +56,11 @@ def root(archive: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def images(root: Path, tmp_path: Path) -> dict[str, Any]:
-    """The program with its paths below the test's folder."""
-    return load("docker/files/usr/lib/hubsmith/docker/images", BROUGHT=root / CONTAINERS, ENGINE=tmp_path / "docker")
+def engine(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The engine's folder, for the program with its paths below the test's folder."""
+    monkeypatch.setattr(images, "BROUGHT", root / CONTAINERS)
+    monkeypatch.setattr(images, "ENGINE", tmp_path / "docker")
+    return images.ENGINE
 
 
 def test_layers_lie_unpacked_in_the_root(root: Path, archive: Path) -> None:
@@ -87,9 +88,9 @@ def test_a_layer_that_takes_something_away_is_refused(tmp_path: Path) -> None:
         containers([{"name": "x", "archive": str(tmp_path / "x.oci.tar")}], EPOCH, tmp_path / "containers.tar")
 
 
-def test_the_engine_is_told_of_each_layer_and_of_the_name(images: dict[str, Any], root: Path) -> None:
-    images["main"]()
-    engine, brought = images["ENGINE"], root / CONTAINERS / "x"
+def test_the_engine_is_told_of_each_layer_and_of_the_name(engine: Path, root: Path) -> None:
+    images.main()
+    brought = root / CONTAINERS / "x"
     config = (brought / "config.json").read_bytes()
     number = hashlib.sha256(config).hexdigest()
     assert (engine / "image/overlay2/imagedb/content/sha256" / number).read_bytes() == config
@@ -107,17 +108,17 @@ def test_the_engine_is_told_of_each_layer_and_of_the_name(images: dict[str, Any]
     assert (engine / "overlay2" / below).resolve() == brought / "0"
 
 
-def test_again_and_with_another_version(images: dict[str, Any], root: Path) -> None:
-    images["main"]()
-    names = images["ENGINE"] / "image/overlay2/repositories.json"
+def test_again_and_with_another_version(engine: Path, root: Path) -> None:
+    images.main()
+    names = engine / "image/overlay2/repositories.json"
     content = json.loads(names.read_text())
     content["Repositories"]["other"] = {"other:1": "sha256:0"}
     names.write_text(json.dumps(content))
-    images["main"]()
+    images.main()
     assert json.loads(names.read_text()) == content
     config = root / CONTAINERS / "x/config.json"
     config.write_text(config.read_text() + " ")
-    images["main"]()
+    images.main()
     said = json.loads(names.read_text())["Repositories"]
     assert said["localhost:1/x"]["localhost:1/x:bundled"] == f"sha256:{hashlib.sha256(config.read_bytes()).hexdigest()}"
     assert said["other"] == {"other:1": "sha256:0"}

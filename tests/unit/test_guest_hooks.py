@@ -6,35 +6,32 @@ import os
 from pathlib import Path
 
 import pytest
-from guest_programs import load
+
+from hubsmith_accounts import apply as accounts
+from hubsmith_homes import apply as homes_hook
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
 
 
 @pytest.fixture
-def homes(tmp_path: Path) -> Path:
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
+    monkeypatch.setattr(accounts, "HOMES", folder)
     return folder
 
 
-def assign(homes: Path, names: list[str], known: dict[str, int]) -> dict[str, int]:
-    accounts = load("accounts/files/usr/lib/hubsmith/apply.d/20-accounts", HOMES=homes)
-    result: dict[str, int] = accounts["assign_uids"](names, known)
-    return result
-
-
 def test_new_names_get_the_next_free_uids(homes: Path) -> None:
-    assert assign(homes, ["alice", "bob"], {}) == {"alice": 2000, "bob": 2001}
+    assert accounts.assign_uids(["alice", "bob"], {}) == {"alice": 2000, "bob": 2001}
 
 
 def test_a_uid_is_never_given_to_another_name(homes: Path) -> None:
-    assert assign(homes, ["carol"], {"alice": 2000}) == {"alice": 2000, "carol": 2001}
+    assert accounts.assign_uids(["carol"], {"alice": 2000}) == {"alice": 2000, "carol": 2001}
 
 
 def test_the_order_of_the_settings_changes_nothing(homes: Path) -> None:
-    known = assign(homes, ["alice", "bob"], {})
-    assert assign(homes, ["bob", "alice"], known) == known
+    known = accounts.assign_uids(["alice", "bob"], {})
+    assert accounts.assign_uids(["bob", "alice"], known) == known
 
 
 @ROOT_ONLY
@@ -42,7 +39,7 @@ def test_a_home_gives_its_uid_back_to_its_name_and_to_nobody_else(homes: Path) -
     for name, uid in (("bob", 2000), ("stranger", 2001)):
         (homes / name).mkdir()
         os.chown(homes / name, uid, uid)
-    assert assign(homes, ["alice", "bob"], {}) == {"alice": 2002, "bob": 2000}
+    assert accounts.assign_uids(["alice", "bob"], {}) == {"alice": 2002, "bob": 2000}
 
 
 @ROOT_ONLY
@@ -50,7 +47,7 @@ def test_a_home_gives_its_uid_back_to_its_name_and_to_nobody_else(homes: Path) -
 def test_a_home_of_root_or_of_an_operator_gives_its_uid_to_nobody(homes: Path, uid: int) -> None:
     (homes / "alice").mkdir()
     os.chown(homes / "alice", uid, uid)
-    assert assign(homes, ["alice"], {}) == {"alice": 2000}
+    assert accounts.assign_uids(["alice"], {}) == {"alice": 2000}
 
 
 @ROOT_ONLY
@@ -58,19 +55,18 @@ def test_two_names_never_share_a_uid_by_their_homes(homes: Path) -> None:
     for name in ("alice", "bob"):
         (homes / name).mkdir()
         os.chown(homes / name, 2005, 2005)
-    uids = assign(homes, ["alice", "bob"], {})
+    uids = accounts.assign_uids(["alice", "bob"], {})
     assert uids["alice"] == 2005
     assert uids["bob"] != 2005
 
 
 def test_an_account_that_is_not_the_hubs_is_not_taken_over(homes: Path) -> None:
     with pytest.raises(SystemExit, match="'nobody' exists already"):
-        assign(homes, ["nobody"], {})
+        accounts.assign_uids(["nobody"], {})
 
 
 def link_shared(home: Path, *, wanted: bool) -> None:
-    names = load("homes/files/usr/lib/hubsmith/apply.d/30-homes", SHARED=Path("/home/shared"))
-    names["link_shared"](home, (os.geteuid(), os.getegid()), wanted)
+    homes_hook.link_shared(home, (os.geteuid(), os.getegid()), wanted)
 
 
 def test_the_link_to_the_shared_folder_comes_and_goes(homes: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import stat
@@ -16,6 +17,7 @@ from hubsmith.definition import define
 from hubsmith.guest.apply import apply
 from hubsmith.guest.layout import Layout
 from hubsmith.settings.keys import new_private_key, pin_of
+from hubsmith_spawner_local import apply as spawner_local
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / "modules"
@@ -214,9 +216,8 @@ def test_the_slow_import_is_really_shut_out(environment: str, tmp_path: Path) ->
     assert done.stdout == "no\n"
 
 
-def test_a_machine_that_is_too_small_is_told() -> None:
-    hook = MODULES / "spawner-local/files/usr/lib/hubsmith/apply.d/60-spawner-local"
+def test_a_machine_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     context = json.dumps({"settings": {}, "machine": {"memory": 700 * MIB}})
-    done = subprocess.run([sys.executable, hook], input=context, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "700 MiB of memory are not enough for a hub: 832 are needed\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(context))
+    with pytest.raises(SystemExit, match=r"^700 MiB of memory are not enough for a hub: 832 are needed$"):
+        spawner_local.main()

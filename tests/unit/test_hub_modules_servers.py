@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import pwd
-import runpy
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-MODULES = Path(__file__).parents[2] / "modules"
-FILE = MODULES / "spawner-local/files/usr/lib/hubsmith/hub/confinement.py"
-RULES: dict[str, Any] = runpy.run_path(str(FILE))
-HOME_USAGE = runpy.run_path(str(MODULES / "jupyterhub/files/usr/lib/hubsmith/hub/usage.py"))["home_usage"]
+from hubsmith_jupyterhub.usage import home_usage
+from hubsmith_spawner_local import confinement
+
 MIB = 1024**2
 ALICE = pwd.struct_passwd(("alice", "x", 2000, 2000, "", "/home/alice", "/bin/bash"))
 
@@ -21,15 +18,14 @@ ALICE = pwd.struct_passwd(("alice", "x", 2000, 2000, "", "/home/alice", "/bin/ba
 def usage(folder: Path, used: int, limit: int, files: int = 10, files_limit: int = 1000) -> str | None:
     content = {"used": used, "limit": limit, "files": files, "files_limit": files_limit}
     (folder / "alice.json").write_text(json.dumps(content))
-    told: str | None = HOME_USAGE("alice", folder)
-    return told
+    return home_usage("alice", folder)
 
 
 def test_each_user_has_a_port_of_the_own() -> None:
-    ports = [RULES["port_of"](uid) for uid in range(2000, 12_000)]
+    ports = [confinement.port_of(uid) for uid in range(2000, 12_000)]
     assert len(set(ports)) == 10_000
     assert (min(ports), max(ports)) == (20_000, 29_999)
-    assert RULES["port_of"](59_999) in ports
+    assert confinement.port_of(59_999) in ports
 
 
 def test_nothing_is_told_while_there_is_room(tmp_path: Path) -> None:
@@ -52,7 +48,7 @@ def test_a_home_with_too_many_files_is_told(tmp_path: Path) -> None:
 def test_an_unknown_usage_keeps_nobody_out(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "alice.json").write_text(content)
-    assert HOME_USAGE("alice", tmp_path) is None
+    assert home_usage("alice", tmp_path) is None
 
 
 def slice_of(folder: Path, limit: str, *servers: int) -> Path:
@@ -66,31 +62,31 @@ def slice_of(folder: Path, limit: str, *servers: int) -> Path:
 
 
 def test_the_page_cache_is_not_memory_that_is_gone(tmp_path: Path) -> None:
-    assert RULES["memory_left"](slice_of(tmp_path, str(2048 * MIB), 300, 500)) == (2048 - 303 - 503) * MIB
+    assert confinement.memory_left(slice_of(tmp_path, str(2048 * MIB), 300, 500)) == (2048 - 303 - 503) * MIB
 
 
 def test_a_server_that_has_just_started_counts_with_what_it_will_need(tmp_path: Path) -> None:
-    needed = RULES["NEEDED"]
-    assert RULES["memory_left"](slice_of(tmp_path, str(2048 * MIB), 1, 2)) == 2048 * MIB - 2 * needed
+    needed = confinement.NEEDED
+    assert confinement.memory_left(slice_of(tmp_path, str(2048 * MIB), 1, 2)) == 2048 * MIB - 2 * needed
 
 
 def test_without_a_limit_everybody_is_let_in(tmp_path: Path) -> None:
-    assert RULES["memory_left"](tmp_path / "not-there") is None
-    assert RULES["memory_left"](slice_of(tmp_path, "max", 300)) is None
+    assert confinement.memory_left(tmp_path / "not-there") is None
+    assert confinement.memory_left(slice_of(tmp_path, "max", 300)) is None
 
 
 def test_only_admins_can_write_the_shared_folder() -> None:
-    admin, user = (RULES["confinement"](ALICE, memory=None, admin=who) for who in (True, False))
+    admin, user = (confinement.confinement(ALICE, memory=None, admin=who) for who in (True, False))
     assert admin["BindPaths"] == "/home/alice -/home/shared"
     assert "BindReadOnlyPaths" not in admin
     assert (user["BindPaths"], user["BindReadOnlyPaths"]) == ("/home/alice", "-/home/shared")
 
 
 def test_memory_is_slowed_before_it_is_refused() -> None:
-    assert RULES["confinement"](ALICE, memory=1000 * MIB, admin=False)["MemoryHigh"] == str(950 * MIB)
-    assert "MemoryHigh" not in RULES["confinement"](ALICE, memory=None, admin=False)
+    assert confinement.confinement(ALICE, memory=1000 * MIB, admin=False)["MemoryHigh"] == str(950 * MIB)
+    assert "MemoryHigh" not in confinement.confinement(ALICE, memory=None, admin=False)
 
 
 def test_sockets_of_kernels_fit_into_their_address() -> None:
-    socket = f"{RULES['RUNTIME']}/jupyter/kernel-{'0' * 8}-0000-0000-0000-{'0' * 12}-ipc-5"
+    socket = f"{confinement.RUNTIME}/jupyter/kernel-{'0' * 8}-0000-0000-0000-{'0' * 12}-ipc-5"
     assert len(socket) < 108  # sockaddr_un.sun_path, unix(7)

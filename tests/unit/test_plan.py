@@ -172,6 +172,8 @@ def test_what_is_no_part_of_the_image_does_not_count(root: Path) -> None:
     (module / "check.py").write_text("def test_x(host): ...")
     (module / "__pycache__").mkdir()
     (module / "__pycache__" / "check.pyc").write_bytes(b"x")
+    (module / "files" / "__pycache__").mkdir(parents=True)
+    (module / "files" / "__pycache__" / "main.pyc").write_bytes(b"x")
     for path in ("vm/machine.py", "cli/build.py", "build/nix.py", "build/nixlog.py", "guest/__pycache__/x.pyc"):
         code(root, f"src/hubsmith/{path}")
     code(root, "nix/enter.sh~")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import tomllib
@@ -20,6 +19,7 @@ from hubsmith.settings.reference import reference, tables
 from hubsmith.settings.rules import CONTAINERS, RULES
 from hubsmith.settings.scalars import format_duration, format_size, parse_duration, parse_size
 from hubsmith.settings.schema import Settings
+from hubsmith_swarm_manager.apply import POOL
 
 HERE = Path(__file__).parent
 GOOD = HERE / "settings_good"
@@ -159,9 +159,6 @@ def test_the_hash_command_reads_standard_input_and_its_hash_is_good(tmp_path: Pa
 
 def test_the_networks_of_containers_are_those_of_the_engine_and_of_the_firewall() -> None:
     engine = json.loads((ROOT / "modules/docker/files/etc/docker/daemon.json").read_text())
-    manager = (ROOT / "modules/swarm-manager/files/usr/lib/hubsmith/apply.d/50-swarm-manager").read_text()
-    overlay = re.search(r'^POOL, POOL_PARTS = "([^"]+)"', manager, re.MULTILINE)
-    assert overlay
-    assert set(CONTAINERS) == {overlay[1], *(pool["base"] for pool in engine["default-address-pools"])}
+    assert set(CONTAINERS) == {POOL, *(pool["base"] for pool in engine["default-address-pools"])}
     firewall = (ROOT / "modules/docker/templates/docker.nft.j2").read_text()
     assert f"ip daddr {{ {', '.join(CONTAINERS)} }} drop" in firewall

@@ -79,21 +79,28 @@ def test_the_linters_are_the_pinned_ones() -> None:
     assert {name: importlib.metadata.version(name) for name in pins} == pins, "mend: scripts/setup"
 
 
-def python_scripts() -> list[Path]:
-    """Python programs without the suffix, which ruff does not find by itself."""
-    return [path for path in tracked() if path.suffix != ".py" and "python" in shebang(path)]
-
-
 def test_ruff_check() -> None:
-    judge(tool("ruff"), "check", "--quiet", ".", *python_scripts())
+    judge(tool("ruff"), "check", "--quiet", ".")
 
 
 def test_ruff_format() -> None:
-    judge(tool("ruff"), "format", "--check", "--quiet", "--diff", ".", *python_scripts())
+    judge(tool("ruff"), "format", "--check", "--quiet", "--diff", ".")
 
 
 def test_mypy() -> None:
     judge(tool("mypy"), "--no-error-summary")
+
+
+def test_no_python_escapes_the_linters() -> None:
+    """They find Python by its suffix; mypy by what is set, and tests are not checked by it."""
+    nameless = {name_of(path) for path in tracked() if path.suffix != ".py" and "python" in shebang(path)}
+    assert not nameless, "Python without the suffix: make it a module (docs/contributing/modules.md)"
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    places = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    typed = {file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))}
+    ours = {path for path in tracked() if path.suffix == ".py" and name_of(path).startswith(("src/", "modules/"))}
+    checks = set(ROOT.glob("modules/*/check.py"))
+    assert not {name_of(path) for path in ours - typed - checks}
 
 
 def test_shellcheck() -> None:

@@ -136,9 +136,16 @@ def _conflicts(modules: Mapping[str, Module]) -> list[str]:
 
 
 def files_of(root: Path, module: str) -> list[Path]:
-    """Every file and symbolic link of a module's `files/`, as paths relative to it, sorted."""
+    """Every file and symbolic link of a module's `files/`, as paths relative to it, sorted.
+
+    What Python compiles when the tests import a module's package is left out.
+    """
     tree = root / "modules" / module / "files"
-    return sorted(path.relative_to(tree) for path in tree.rglob("*") if path.is_symlink() or path.is_file())
+    return sorted(
+        path.relative_to(tree)
+        for path in tree.rglob("*")
+        if (path.is_symlink() or path.is_file()) and path.parent.name != "__pycache__"
+    )
 
 
 def _clashes(root: Path, modules: Mapping[str, Module]) -> list[str]:

@@ -1,7 +1,10 @@
 """What runs inside an appliance: apply the settings, tell the status.
 
 In the image the files ``hubsmith/{__init__,errors,run,words}.py`` and the folders ``hubsmith/settings`` and
-``hubsmith/guest`` lie in ``/usr/lib/hubsmith/python`` and are run by Debian's ``/usr/bin/python3``.
+``hubsmith/guest`` lie in ``/usr/lib/hubsmith/python``, beside the modules' own packages (``hubsmith_<topic>``).
+Debian's ``/usr/bin/python3`` runs them: the file ``hubsmith.pth`` puts that folder on its path.
+The modules' programs share :mod:`hubsmith.guest.context`, :mod:`hubsmith.guest.programs`,
+:mod:`hubsmith.guest.files` and :mod:`hubsmith.guest.status.answer`.
 
 The contract with the modules
 =============================

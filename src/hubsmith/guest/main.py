@@ -117,3 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PermissionError as error:
         print(f"hubsmith: {error.filename}: only root may read it; use sudo", file=sys.stderr)
         return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

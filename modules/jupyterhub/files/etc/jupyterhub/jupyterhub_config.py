@@ -8,19 +8,23 @@ import html
 import json
 import logging
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from traitlets.config import Config
 
-c = get_config()  # noqa: F821
+# From the loader.
+c: Config
+load_subconfig: Callable[[str], None]
 
 DATABASE = Path("/var/lib/jupyterhub/jupyterhub.sqlite")
 rendered = json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())
 
 
-def known_users():
+def known_users() -> set[str]:
     """Everybody whom the hub's database knows."""
     if not DATABASE.exists():
         return set()
@@ -49,11 +53,12 @@ c.JupyterHub.last_activity_interval = 30
 c.JupyterHub.db_url = f"sqlite:///{DATABASE}"
 
 
-@event.listens_for(Engine, "connect")
-def commits_survive_power_cuts(connection, record):
+def commits_survive_power_cuts(connection: sqlite3.Connection, record: object) -> None:
     """Set for each connection, since SQLite does not keep it."""
     connection.execute("PRAGMA synchronous = EXTRA")
 
+
+event.listen(Engine, "connect", commits_survive_power_cuts)
 
 c.JupyterHub.upgrade_db = True
 c.JupyterHub.cookie_secret = bytes.fromhex(rendered["cookie_secret"])
@@ -102,4 +107,4 @@ logging.getLogger("tornado.application").addFilter(
 )
 
 for part in sorted(Path(__file__).with_name("jupyterhub_config.d").glob("*.py")):
-    load_subconfig(str(part))  # noqa: F821
+    load_subconfig(str(part))

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from jupyter_core.paths import jupyter_data_dir, jupyter_runtime_dir
+from traitlets.config import Config
 
-c = get_config()  # noqa: F821
+c: Config  # from the loader
 
 # Kernels talk through sockets in the user's own runtime folder: over TCP, every user of the machine could read what
 # they print.

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-c = get_config()  # noqa: F821
+from traitlets.config import Config
+
+c: Config  # from the loader
 
 if json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())["authenticator"] == "local":
     c.JupyterHub.authenticator_class = "pam"

@@ -1,15 +1,15 @@
 """`spawner.kind = "local"`: servers as the users' own processes, each in a systemd unit."""
 
 import json
-import sys
 from pathlib import Path
 
-c = get_config()  # noqa: F821
+from traitlets.config import Config
+
+c: Config  # from the loader
 rendered = json.loads(Path("/run/hubsmith/spawner-local.json").read_text())
 
 if rendered["kind"] == "local":
-    sys.path.append("/usr/lib/hubsmith/hub")
-    from local_spawner import LocalSpawner
+    from hubsmith_spawner_local.spawner import LocalSpawner
 
     c.JupyterHub.spawner_class = LocalSpawner
     c.LocalSpawner.admins = set(rendered["admins"])

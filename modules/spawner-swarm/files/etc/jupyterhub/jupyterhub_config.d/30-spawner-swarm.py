@@ -1,15 +1,15 @@
 """`spawner.kind = "swarm"`: servers as services of a Docker Swarm."""
 
 import json
-import sys
 from pathlib import Path
 
-c = get_config()  # noqa: F821
+from traitlets.config import Config
+
+c: Config  # from the loader
 rendered = json.loads(Path("/run/hubsmith/spawner-swarm.json").read_text())
 
 if rendered["kind"] == "swarm":
-    sys.path.append("/usr/lib/hubsmith/hub")
-    from swarm_spawner import HomeSwarmSpawner
+    from hubsmith_spawner_swarm.spawner import HomeSwarmSpawner
 
     c.JupyterHub.spawner_class = HomeSwarmSpawner
     # In the network namespace of the hub's place: on every user's network, and on nothing of the machine. The proxy is

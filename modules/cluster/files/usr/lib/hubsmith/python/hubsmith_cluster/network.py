@@ -1,0 +1,22 @@
+"""This machine in the network of its deployment."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_address, ip_network
+
+from hubsmith.guest.programs import Failed, run
+
+
+def own_link(network: str) -> tuple[str, int]:
+    """The machine's address in a network, and the MTU of the interface that has it.
+
+    :raises Failed: it has none there, or several.
+    """
+    links = json.loads(run("ip", "-json", "-4", "address", "show", "up"))
+    found = [(str(one["local"]), int(link["mtu"])) for link in links for one in link["addr_info"]]
+    mine = [one for one in found if ip_address(one[0]) in ip_network(network)]
+    if len(mine) != 1:
+        there = ", ".join(address for address, _ in found)
+        raise Failed(f"{len(mine)} of this machine's addresses ({there}) are in cluster.network {network}")
+    return mine[0]

@@ -1,0 +1,29 @@
+"""Whether the data volume, when the settings name one, can be written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from hubsmith.guest.status.answer import answer
+
+DATA = Path("/var/lib/hubsmith/data")
+TOLD = Path("/run/hubsmith/data.json")
+
+
+def look() -> tuple[str, str]:
+    if not TOLD.exists():
+        return "ready", "none: homes and state are on the system disk"
+    try:
+        space = os.statvfs(DATA)
+        list(DATA.iterdir())  # a disk that went away answers statvfs, and nothing else
+    except OSError as error:
+        return "failed", f"the data volume cannot be read: {error.strerror}"
+    if space.f_flag & os.ST_RDONLY:
+        return "failed", "the data volume is for reading only"
+    return "ready", f"{space.f_blocks * space.f_frsize / 2**30:.1f} GiB at {json.loads(TOLD.read_text())['device']}"
+
+
+if __name__ == "__main__":
+    answer(*look())

@@ -1,0 +1,109 @@
+"""Notebook servers as the users' own processes."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+from systemdspawner import SystemdSpawner
+from traitlets import Set, Unicode, default
+
+from hubsmith_jupyterhub.errors import SpawnFailure
+from hubsmith_jupyterhub.usage import home_usage
+from hubsmith_spawner_local.confinement import NEEDED, RUNTIME, confinement, memory_left, port_of
+
+
+class NotEnoughMemory(SpawnFailure):
+    """The machine cannot carry another server."""
+
+    code = 503
+    sentence = (
+        "There is not enough memory left on this machine for another notebook server. Please try again later, when "
+        "others have stopped theirs."
+    )
+
+
+class ServerEnded(SpawnFailure):
+    """The server's process ended while it was starting."""
+
+    sentence = (
+        "The notebook server ended while it was starting. Please tell the hub's administrator: the journal of the "
+        "machine knows why."
+    )
+
+
+class LocalSpawner(SystemdSpawner):
+    """A :class:`SystemdSpawner` whose units see the user's home, the shared folder, and nobody else."""
+
+    admins = Set(Unicode(), help="Users who may write to the shared folder.").tag(config=True)
+    own_port = 0
+    starting = False
+    #: Servers of all users that were let in and have no control group yet.
+    promised: ClassVar[set[str]] = set()
+
+    @default("cmd")
+    def _cmd(self) -> list[str]:
+        return ["/usr/lib/hubsmith/notebook/singleuser"]
+
+    @default("slice")
+    def _slice(self) -> str:
+        return "hubsmith-users.slice"
+
+    @default("extra_paths")
+    def _extra_paths(self) -> list[str]:
+        return ["/home/{USERNAME}/.local/bin", "/opt/notebook/bin"]
+
+    def get_env(self) -> dict[str, str]:
+        """The environment of the server.
+
+        The base class asks for it between choosing a port and using it: the moment to put the user's own in.
+        """
+        if self.own_port:
+            self.port = self.own_port
+        return super().get_env() | {
+            "LANG": "C.UTF-8",
+            "JUPYTER_CONFIG_PATH": "/run/hubsmith/jupyter",
+            # On a file system of its own: a server starts also when the home is full.
+            "JUPYTER_RUNTIME_DIR": f"{RUNTIME}/jupyter",
+            "XDG_RUNTIME_DIR": RUNTIME,
+        }
+
+    async def start(self) -> tuple[str, int] | None:
+        """Start the unit.
+
+        :raises NotEnoughMemory: the servers that run leave too little memory for another.
+        :raises ServerEnded: it ended in its first moments.
+        """
+        left = memory_left()
+        if left is not None and left < NEEDED * (1 + len(self.promised)):
+            raise NotEnoughMemory
+        account = pwd.getpwnam(self.user.name)
+        self.own_port = port_of(account.pw_uid)
+        self.unit_extra_properties = confinement(account, memory=self.mem_limit, admin=account.pw_name in self.admins)
+        self.starting = True
+        self.promised.add(account.pw_name)
+        try:
+            return await super().start()
+        finally:
+            self.starting = False
+            self.promised.discard(account.pw_name)
+
+    async def poll(self) -> int | None:
+        """None while the unit runs.
+
+        The base class looks once a second until the unit runs, up to the time-out. But a unit runs from the moment
+        that systemd-run returns: one that does not has failed.
+
+        :raises ServerEnded: it ended in its first moments.
+        """
+        status = await super().poll()
+        if status is not None and self.starting:
+            raise ServerEnded
+        return status
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """What the person reads who waits for the server."""
+        if told := home_usage(self.user.name):
+            yield {"progress": 20, "message": told}
+        yield {"progress": 50, "message": "The notebook server is starting."}

@@ -1,0 +1,69 @@
+"""Give the Swarm's token and the address of the homes to machines that prove that they belong to the deployment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hubsmith.guest.programs import Failed
+from hubsmith_cluster.protocol import ANSWER, PORT, Refused, Server, Wish
+from hubsmith_docker import engine
+
+SETTINGS, TOLD = Path("/run/hubsmith/join.json"), Path("/run/hubsmith/swarm.json")
+
+
+def docker(*words: str) -> str:
+    return engine.docker(*words, timeout=ANSWER)
+
+
+def nodes() -> list[tuple[str, str, str]]:
+    """ID, name and status of every node but this one."""
+    rows = docker("node", "ls", "--format", "{{.ID}} {{.Hostname}} {{.Status}} {{.Self}}").splitlines()
+    found = (row.split() for row in rows)
+    return [(node, name, status) for node, name, status, itself in found if itself != "true"]
+
+
+def join(wish: Wish, address: str) -> dict[str, str]:
+    """What a machine of the deployment needs to join."""
+    here = engine.swarm_state(patience=0, timeout=ANSWER)
+    cluster = (here.get("Cluster") or {}).get("ID")
+    if here["LocalNodeState"] != "active" or not here["ControlAvailable"] or not cluster:
+        raise Refused("the Swarm is not ready yet")
+    for node, name, status in nodes():
+        if name == wish.name and node != wish.node and status == "Down":  # the machine before it, which was replaced
+            docker("node", "rm", "--force", node)
+            print(f"{name}: forgot its node of before", flush=True)
+    if not wish.node:
+        print(f"{wish.name}: let in", flush=True)
+    return {
+        "token": docker("swarm", "join-token", "--quiet", "worker"),
+        "manager": f"{address}:2377",
+        "cluster": cluster,
+        "homes": f"{address}:/home",
+    }
+
+
+def leave(wish: Wish) -> dict[str, str]:
+    """Forget a machine that is being switched off: its servers begin elsewhere at once."""
+    if wish.node in (node for node, name, _ in nodes() if name == wish.name):
+        docker("node", "rm", "--force", wish.node)
+        print(f"{wish.name}: has left", flush=True)
+    return {}
+
+
+def main() -> None:
+    settings, address = json.loads(SETTINGS.read_text()), json.loads(TOLD.read_text())["address"]
+
+    def answer(wish: Wish) -> dict[str, str]:
+        try:
+            return leave(wish) if wish.what == "leave" else join(wish, address)
+        except Failed as error:
+            raise Refused(f"the engine says: {str(error)[:200]}") from error
+
+    server = Server((address, PORT), settings["secret"], settings["key"], answer, lambda line: print(line, flush=True))
+    print(f"waiting for machines at {address}:{PORT}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""The answer of an executable in ``status.d``. Status items run every minute: this imports little."""
+
+from __future__ import annotations
+
+import json
+
+
+def answer(state: str, why: str) -> None:
+    """Print a status item's state and reason.
+
+    :param state: one of ``ready``, ``starting``, ``degraded``, ``failed``.
+    :param why: a public sentence: no secrets, no user names.
+    """
+    print(json.dumps({"state": state, "why": why}))
