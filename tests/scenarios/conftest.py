@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-# The clients of the tests of one machine, and what is beside this file.
-sys.path.insert(0, str(Path(__file__).parents[1] / "vm"))
-sys.path.insert(0, str(Path(__file__).parent))
-
 from browser_fixtures import browser  # noqa: F401  (fixtures)
 from workshop import Workshop, deployment, shipped
 

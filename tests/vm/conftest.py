@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# The clients and guests of the tests are modules beside them.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from bare_fixtures import bare, bare_snapshot  # noqa: F401  (fixtures)
 from browser_fixtures import browser  # noqa: F401  (fixtures)
 from hub_fixtures import busy_hub, busy_hub_snapshot, hub, hub_snapshot  # noqa: F401  (fixtures)
