@@ -91,7 +91,7 @@ class Killer:
     """An audit hook that kills the process before a change."""
 
     def __init__(self, change: int) -> None:
-        self.left = change
+        self.left, self.seed = change, False
         self.state = os.environ["HUBSMITH_STATE"]
 
     def __call__(self, event: str, words: tuple[Any, ...]) -> None:
@@ -99,8 +99,10 @@ class Killer:
         # What is opened elsewhere (the null device for a child, say) changes nothing.
         opens = event == "open" and words[2] & (os.O_WRONLY | os.O_RDWR) and place.startswith(self.state)
         # Neither does a folder that is there. The many files of the metadata are in one folder, which is rewritten as a
-        # whole, and those of a folder that is being deleted have no path.
-        alike = "/seed/" in place or (event in ("os.remove", "os.rmdir") and not place.startswith("/"))
+        # whole; what is deleted in a folder has no path.
+        if event == "shutil.rmtree":
+            self.seed = place.endswith("/seed")
+        alike = "/seed/" in place or (self.seed and event in ("os.remove", "os.rmdir") and not place.startswith("/"))
         alike |= event == "os.mkdir" and Path(place).is_dir()
         if (opens or event in CHANGES) and not alike:
             self.left -= 1
