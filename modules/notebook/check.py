@@ -27,7 +27,7 @@ def test_no_second_kernel_with_a_debugger(host: Host) -> None:
 
 def test_server_starts_without_the_hubs_own_parts(host: Host) -> None:
     probe = "import runpy, sys; sys.argv = ['x', '--version']\n" \
-        "try: runpy.run_path('/usr/lib/hubsmith/notebook/singleuser', run_name='__main__')\n" \
+        "try: runpy.run_path('/usr/lib/hubsmith/python/hubsmith_notebook/singleuser.py', run_name='__main__')\n" \
         "except SystemExit: pass\n" \
         "assert not {'alembic', 'rfc3987_syntax.syntax_helpers'} & set(sys.modules), 'loaded in vain'"  # fmt: skip
     done = host.run("cd /tmp && %s -c %s", PYTHON, probe)

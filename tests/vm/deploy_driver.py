@@ -1,7 +1,7 @@
 """Run `hubsmith` commands that die at a chosen step, with their state on a small file system.
 
-A program that :class:`Lab` starts in namespaces of its own: nothing else is mounted or running there, and all that is
-left running ends with it. Requests and answers are lines of JSON.
+A program that :class:`Driver` starts in namespaces of its own: nothing else is mounted or running there, and all that
+is left running ends with it. Requests and answers are lines of JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ CHANGES = (
 )  # fmt: skip
 
 
-class Lab:
+class Driver:
     """The test's side.
 
     :param root: a project's tree; the state is in `state`, a file system of `size` (as `mount` takes it).
@@ -70,10 +71,12 @@ def run(argv: list[str], die: int, crash: bool, log: Path) -> tuple[int, str]:
         if die:
             sys.addaudithook(Killer(die))
         code = 1
-        with contextlib.suppress(BaseException):
+        try:
             from hubsmith.cli import main
 
             code = main(argv)
+        except BaseException:  # nothing of the driver may go on in here
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -88,7 +91,7 @@ class Killer:
     """An audit hook that kills the process before a change."""
 
     def __init__(self, change: int) -> None:
-        self.left = change
+        self.left, self.seed = change, False
         self.state = os.environ["HUBSMITH_STATE"]
 
     def __call__(self, event: str, words: tuple[Any, ...]) -> None:
@@ -96,8 +99,10 @@ class Killer:
         # What is opened elsewhere (the null device for a child, say) changes nothing.
         opens = event == "open" and words[2] & (os.O_WRONLY | os.O_RDWR) and place.startswith(self.state)
         # Neither does a folder that is there. The many files of the metadata are in one folder, which is rewritten as a
-        # whole, and those of a folder that is being deleted have no path.
-        alike = "/seed/" in place or (event in ("os.remove", "os.rmdir") and not place.startswith("/"))
+        # whole; what is deleted in a folder has no path.
+        if event == "shutil.rmtree":
+            self.seed = place.endswith("/seed")
+        alike = "/seed/" in place or (self.seed and event in ("os.remove", "os.rmdir") and not place.startswith("/"))
         alike |= event == "os.mkdir" and Path(place).is_dir()
         if (opens or event in CHANGES) and not alike:
             self.left -= 1

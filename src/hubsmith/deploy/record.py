@@ -13,6 +13,7 @@ import hashlib
 import ipaddress
 import itertools
 import json
+import os
 import secrets
 import shutil
 import threading
@@ -64,12 +65,13 @@ class Record:
                 self._tidy()
                 self._drafts.clear()
                 yield
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except (OSError, HubsmithError) as error:
+            if not _is_full(error):
                 raise
             raise HubsmithError(
-                "the disk is full", where=str(self.folder), mend="free some space, then run the command again"
-            ) from error
+                f"the disk is full: {str(error).splitlines()[-1]}", where=str(self.folder),
+                mend="free some space, then run the command again",
+            ) from error  # fmt: skip
 
     def _make(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -216,6 +218,13 @@ class Record:
     @property
     def _trash(self) -> Path:
         return self.folder.with_name(f"{TRASH}{self.folder.name}")
+
+
+def _is_full(error: OSError | HubsmithError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # What qemu-img, cp and ssh-keygen say, and xorriso.
+    return any(words in error.what for words in (os.strerror(errno.ENOSPC), "exceeds free space on media"))
 
 
 def _delete(folder: Path, trash: Path) -> None:

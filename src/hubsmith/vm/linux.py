@@ -48,11 +48,11 @@ class Machine(VirtualMachine):
         user: str = "debian",
         accelerator: Accelerator | None = None,
     ) -> None:
+        self._ssh: Ssh | None = None
         super().__init__(testbed, name, image, hardware, accelerator=accelerator)
         self.user, self.source = user, source
         self.key = ssh_key(testbed.folder)
         self.renew(instance or Instance(hostname=name))
-        self._ssh: Ssh | None = None
 
     # Metadata
 
