@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from hubsmith.disk import gpt, grub, uki
+from hubsmith.disk import esp, gpt, grub, layout, uki
 
 
 def assemble(spec: dict[str, Any], scratch: Path) -> tuple[Path, str]:
@@ -19,16 +19,18 @@ def assemble(spec: dict[str, Any], scratch: Path) -> tuple[Path, str]:
     """
     manifest = json.loads(Path(spec["manifest"]).read_text())
     root, kernel = Path(spec["root"]), Path(spec["initrd"])
-    disk, esp, folder = scratch / "disk.raw", scratch / "esp", scratch / "repart.d"
+    disk, esp_tree, esp_image, folder = (scratch / name for name in ("disk.raw", "esp", "esp.img", "repart.d"))
     # The seed gives every partition its UUID: a function of the manifest, so that images differ and rebuilds do not.
-    seed = str(uuid.uuid5(uuid.NAMESPACE_URL, "hubsmith:" + json.dumps(manifest, sort_keys=True)))
+    seed = uuid.uuid5(uuid.NAMESPACE_URL, "hubsmith:" + json.dumps(manifest, sort_keys=True))
 
-    gpt.definitions(manifest["disk"], folder, root / "root.erofs", esp)
+    gpt.definitions(manifest["disk"], folder, root / "root.erofs")
     roothash = gpt.partition(disk, folder, seed, with_esp=False)["root-a"].roothash
     if roothash is None:
         raise SystemExit("systemd-repart reported no root hash")
     cmdline = " ".join([*manifest["kernel"]["cmdline"], f"roothash={roothash}"])
-    uki.esp_tree(esp, kernel, cmdline, f"hubsmith {spec['name']}", str(manifest["source_date_epoch"]))
+    uki.esp_tree(esp_tree, kernel, cmdline, f"hubsmith {spec['name']}", str(manifest["source_date_epoch"]))
+    esp.make(esp_image, manifest["disk"]["esp_mb"] * layout.MIB, seed.node & 0xFFFFFFFF, esp_tree)
+    gpt.add_esp(folder, esp_image)
     bios = gpt.partition(disk, folder, seed, with_esp=True)["bios"]
     grub.install(disk, bios.start, bios.size, scratch)
     return disk, roothash

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,6 +43,3 @@ def esp_tree(tree: Path, kernel: Path, cmdline: str, title: str, version: str) -
     (tree / "grub/grub.cfg").write_text(
         f"echo 'hubsmith: starting {title} {version}'\nlinux /grub/vmlinuz {cmdline}\ninitrd /grub/initrd\nboot\n"
     )
-    epoch = int(os.environ["SOURCE_DATE_EPOCH"])
-    for path in sorted(tree.rglob("*"), reverse=True):
-        os.utime(path, (epoch, epoch))  # FAT keeps the files' own times
