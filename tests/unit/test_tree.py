@@ -167,7 +167,7 @@ ROOMS: dict[str, set[str]] = {
     "archives": set(), "definition": set(), "disk": set(), "settings": set(), "vm": set(), "inspect": set(),
     "guest": {"settings"}, "testing": {"archives", "vm"}, "deploy": {"definition", "settings", "vm"},
     "lock": {"archives", "definition"}, "plan": {"definition", "lock"}, "fetch": {"archives", "lock"},
-    "build": {"archives", "disk", "fetch", "lock"}, "release": {"inspect", "plan"}, "catalog": {"release"},
+    "build": {"archives", "disk", "fetch", "lock", "plan"}, "release": {"inspect", "plan"}, "catalog": {"release"},
 }  # fmt: skip
 #: Nobody imports these, which may import anything.
 TOPS = {"cli", "bench"}
