@@ -7,10 +7,29 @@
 let
   lockedOf = name: builtins.fromJSON (builtins.readFile (lockOf name).path);
   locked = lockedOf name;
-  stagesDir = tree + "/src/hubsmith/build/stages";
-  stage = stageName: args: tools.stage ({ name = "${name}-${stageName}"; } // args // {
-    script = builtins.path { path = stagesDir + "/${args.script}.py"; name = "${args.script}.py"; };
-  });
+  code = import ./code.nix (tree + "/src");
+
+  # Files of the Python package, as `PYTHONPATH` for stages.
+  package = name: paths:
+    let
+      wanted = builtins.listToAttrs (map (path: { name = path; value = true; }) (builtins.concatMap code.upwards paths));
+      start = builtins.stringLength (toString tree + "/src/");
+    in
+    builtins.path {
+      inherit name;
+      path = tree + "/src";
+      filter = path: _: wanted ? ${builtins.substring start (-1) (toString path)};
+    };
+
+  # A stage sees its own script and what that imports.
+  stage = stageName: { script, ... }@args:
+    let file = code.stageFile script; in
+    tools.stage ({
+      name = "${name}-${stageName}";
+      sources = package "hubsmith-${script}" (builtins.filter (path: path != file) (code.closure [ file ]));
+    } // args // {
+      script = builtins.path { path = tree + "/src/${file}"; name = "${script}.py"; };
+    });
 
   # Of an image that extends another one the lock says it: only Python resolves `extends`.
   defined =
@@ -46,46 +65,57 @@ let
     };
   };
 
+  scripts = [ "packages" ]
+    ++ (if locked.python == { } then [ ] else [ "python_env" ])
+    ++ (if locked.npm == { } then [ ] else [ "npm_env" ])
+    ++ (if defined.container then [ "container" ] else [ "base" "initrd" "root" "image" ]);
+
   envs = map wheels (builtins.attrNames locked.python) ++ map npm (builtins.attrNames locked.npm);
 
-  # A part of the Python package, as `PYTHONPATH` for stages. `wanted` is asked for every path below src/hubsmith.
-  package = name: wanted: builtins.path {
-    inherit name;
-    path = tree + "/src";
-    filter = path: type:
-      let
-        relative = builtins.substring (builtins.stringLength (toString tree) + 5) (-1) (toString path); # below src/
-        inner = builtins.substring 9 (-1) relative; # below hubsmith/
-      in
-      relative == "hubsmith" || builtins.substring 0 9 relative == "hubsmith/" && builtins.baseNameOf relative != "__pycache__" && wanted inner;
-  };
-  roomOf = inner: builtins.head (builtins.filter builtins.isString (builtins.split "/" inner));
-  # What the manifest, the stages and the guest are made of: whole rooms, single files, and what only the build machine
-  # runs of those rooms. The rest (command line, virtual machines, solving, fetching) cannot change an image.
-  rooms = [ "definition" "plan" "settings" "guest" "disk" "build" ];
-  files = [
-    "__init__.py" "errors.py" "files.py" "paths.py" "run.py" "words.py"
-    "lock" "lock/__init__.py" "lock/files.py" "lock/inputs.py" "lock/models.py"
-  ];
-  leftOut = [ "build/nix.py" "build/nixlog.py" "plan/golden.py" "plan/summary.py" ];
-  sources = package "hubsmith-src" (inner: builtins.elem inner files || builtins.elem (roomOf inner) rooms && !builtins.elem inner leftOut);
-  # What joins the packages' layers: a change of anything else leaves them alone.
-  joining = package "hubsmith-join" (inner: builtins.elem inner [ "__init__.py" "build" "build/__init__.py" "build/erofs.py" "build/rules.py" "build/tree.py" ]);
-  modules = builtins.path { path = tree + "/modules"; name = "hubsmith-modules"; filter = path: _: builtins.baseNameOf path != "__pycache__"; };
+  # What the machine itself runs of the package.
+  guest = if defined.container then [ ] else code.closure (code.below "hubsmith/guest" ++ code.below "hubsmith/settings");
+
+  # The folders of an image's modules and of all that these require, by name, without what is no part of an image.
+  modulesOf = image:
+    let
+      folder = module: tree + "/modules/${module}";
+      named = image: (builtins.fromTOML (builtins.readFile (tree + "/images/${image}.toml"))).image.modules or [ ];
+      known = builtins.filter (module: builtins.pathExists (folder module)); # the stage `manifest` says which are not
+      requires = module: (builtins.fromTOML (builtins.readFile (folder module + "/module.toml"))).module.requires or [ ];
+      all = builtins.genericClosure {
+        startSet = map (key: { inherit key; }) (known (builtins.concatMap named ([ image ] ++ basesOf image)));
+        operator = { key }: map (key: { inherit key; }) (known (requires key));
+      };
+    in
+    builtins.listToAttrs (map
+      ({ key }: {
+        name = key;
+        value = builtins.path {
+          path = folder key;
+          name = "module-${key}";
+          filter = path: _: builtins.baseNameOf path != "__pycache__"
+            && ! builtins.elem (toString path) (map (name: toString (folder key + "/${name}")) [ "check.py" "README.md" ]);
+        };
+      })
+      all);
+  modules = modulesOf name;
   # What an image is planned from: it and its container images, and the definitions of those that these extend.
   planned = [ name ] ++ containers;
-  bases = builtins.concatMap (name: (lockedOf name).inherited.bases or [ ]) planned;
+  basesOf = image: (lockedOf image).inherited.bases or [ ];
   each = of: names: builtins.listToAttrs (map (name: { inherit name; value = of name; }) names);
 
   nix = builtins.path { path = tree + "/nix"; name = "hubsmith-nix"; filter = path: _: builtins.match ".*\\.(nix|sh)" path != null; };
   manifest = stage "manifest" {
     script = "manifest";
-    inherit sources;
     spec = {
       image = name;
-      definitions = each (name: builtins.path { path = tree + "/images/${name}.toml"; name = "${name}.toml"; }) (planned ++ bases);
+      # The manifest has the checksums of all code that makes the image or is in it.
+      code = package "hubsmith-code" (guest ++ code.closure (map code.stageFile scripts));
+      definitions = each (name: builtins.path { path = tree + "/images/${name}.toml"; name = "${name}.toml"; })
+        (planned ++ builtins.concatMap basesOf planned);
       locks = each (name: { path = builtins.path { path = (lockOf name).path; name = "${name}.lock.json"; }; inherit (lockOf name) refreshed; }) planned;
-      inherit modules nix;
+      modules = builtins.foldl' (all: container: all // modulesOf container) modules containers;
+      inherit nix;
       tools_lock = builtins.path { path = toolsLock; name = "tools.lock.json"; };
     };
   };
@@ -94,11 +124,11 @@ let
     script = "initrd";
     spec = { inherit packages; dracut = builtins.path { path = tree + "/modules/boot/dracut"; name = "dracut"; }; };
   };
-  base = stage "base" { script = "base"; sources = joining; spec = { inherit packages envs; epoch = locked.source_date_epoch; containers = map archiveOf containers; }; };
-  root = stage "root" { script = "root"; inherit sources; spec = { inherit name base manifest modules; }; };
-  disk = stage "disk" { script = "disk"; inherit sources; spec = { inherit name root initrd manifest; }; };
-  image = stage "image" { script = "image"; inherit sources; spec = { inherit name root initrd manifest; }; };
-  container = stage "container" { script = "container"; inherit sources; spec = { inherit name packages envs manifest modules; }; };
+  base = stage "base" { script = "base"; spec = { inherit packages envs; epoch = locked.source_date_epoch; containers = map archiveOf containers; }; };
+  root = stage "root" { script = "root"; spec = { inherit name base manifest modules; guest = package "hubsmith-guest" guest; }; };
+  disk = stage "disk" { script = "disk"; spec = { inherit name root initrd manifest; }; };
+  image = stage "image" { script = "image"; spec = { inherit name root initrd manifest; }; };
+  container = stage "container" { script = "container"; spec = { inherit name packages envs manifest modules; }; };
 in
 if defined.container
 then { inherit packages envs manifest; image = container; }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from image_parts import MIB, Output
 
+from hubsmith import files
 from hubsmith.cli import main
 from hubsmith.inspect import contents
 from hubsmith.run import run
@@ -24,8 +25,15 @@ size=2MiB, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709, name=root-a, uuid=11111111
 """
 
 
-def make(folder: Path, change: Callable[[Path, Path], object] = lambda root, esp: None) -> Path:
-    """A disk of the appliance's kind, with a root of three files."""
+def make(
+    folder: Path,
+    change: Callable[[Path, Path], object] = lambda root, esp: None,
+    programs: Sequence[str] = ("BOOT", "Linux"),
+) -> Path:
+    """A disk of the appliance's kind, with a root of three files.
+
+    :param programs: folders of the EFI system partition, in the order of its entries.
+    """
     root, esp, disk = folder / "root", folder / "esp", folder / "disk.raw"
     (root / "etc").mkdir(parents=True)
     (root / "usr/bin").mkdir(parents=True)
@@ -41,8 +49,11 @@ def make(folder: Path, change: Callable[[Path, Path], object] = lambda root, esp
     run(["mkfs.erofs", "-zlz4hc", "-T1700000000", "-U11111111-2222-3333-4444-555555555555", folder / "root.img", root])
     with (folder / "esp.img").open("wb") as file:
         file.truncate(33 * MIB)
-    run(["mkfs.vfat", "-F", "32", "-i", "12345678", folder / "esp.img"])
-    run(["mcopy", "-m", "-i", folder / "esp.img", esp / "loader.conf", "::/"], env={"TZ": "UTC"})
+    run(["mkfs.vfat", "--invariant", "-F", "32", "-i", "12345678", folder / "esp.img"])
+    fill = {"TZ": "UTC", "SOURCE_DATE_EPOCH": "1700000000"}
+    run(["mcopy", "-m", "-i", folder / "esp.img", esp / "loader.conf", "::/"], env=fill)
+    for name in programs:
+        run(["mmd", "-i", folder / "esp.img", f"::/{name}"], env=fill)
     with disk.open("wb") as file:
         file.truncate(40 * MIB)
     run(["sfdisk", "--quiet", disk], stdin=SFDISK)
@@ -111,6 +122,37 @@ def test_what_lies_outside_of_files_is_compared_too(tmp_path: Path, capsys: pyte
         "~ boot sector",
         "~ partition bios",
     ]
+
+
+def test_the_order_of_a_folder_in_the_esp_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    disks = make(tmp_path / "a"), make(tmp_path / "b", programs=("Linux", "BOOT"))
+    assert main(["diff", *map(str, disks)]) == 1
+    told = '~ esp /: entries ["loader.conf", "BOOT", "Linux"] -> ["loader.conf", "Linux", "BOOT"]\n'
+    assert capsys.readouterr().out == told
+
+
+def test_what_no_entry_of_the_esp_explains_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk, other = make(tmp_path), tmp_path / "other.raw"
+    other.write_bytes(disk.read_bytes())
+    with other.open("r+b") as file:
+        file.seek(1 * MIB + 67)  # the volume ID of FAT32
+        file.write(b"ID")
+    assert main(["diff", str(disk), str(other)]) == 1
+    assert capsys.readouterr().out.startswith("~ esp: sha256 ")
+
+
+def test_the_file_in_the_esp_is_named_for_built_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = []
+    for name, change in (("a", lambda root, esp: None), ("b", lambda root, esp: (esp / "loader.conf").write_text("x"))):
+        (tmp_path / name / "out").mkdir(parents=True)
+        image = qcow2(make(tmp_path / name, change)).rename(tmp_path / name / "out" / "master.qcow2")
+        (image.parent / "SHA256SUMS").write_text(f"{files.sha256(image)}  master.qcow2\n")
+        folders.append(str(image.parent))
+    assert main(["diff", "--largest", "0", *folders]) == 1
+    told = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("~")]
+    assert told == ["~ esp /loader.conf", "~ output master.qcow2"]
 
 
 @pytest.mark.one_is_enough

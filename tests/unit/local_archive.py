@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -283,6 +284,12 @@ def tree(folder: Path, module: str = TINY_MODULE) -> Path:
     (folder / "images" / "tiny.toml").write_text(TINY_IMAGE)
     (folder / "modules" / "one" / "module.toml").write_text(module)
     return folder
+
+
+def add_code(root: Path) -> None:
+    """Copy the Python package into a tree: its checksums are in manifests."""
+    source = Path(__file__).parents[2] / "src" / "hubsmith"
+    shutil.copytree(source, root / "src" / "hubsmith", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def small_debian(folder: Path) -> DebianArchive:

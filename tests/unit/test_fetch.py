@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from local_archive import DebianArchive, Fault, Server, serving, small_debian, tree
+from local_archive import DebianArchive, Fault, Server, add_code, serving, small_debian, tree
 
 from hubsmith.archives.artifacts import store_name
 from hubsmith.archives.cache import Cache
@@ -48,6 +48,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     archive = small_debian(tmp_path / "archive")
     root = tree(tmp_path / "tree")
+    add_code(root)
     monkeypatch.chdir(root)
     monkeypatch.setenv("HUBSMITH_CACHE", str(tmp_path / "cache"))
     with serving(archive.folder / "www") as server:

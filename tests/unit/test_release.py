@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_archive import TINY_MODULE, tree
+from local_archive import TINY_MODULE, add_code, tree
 
 from hubsmith import files
 from hubsmith.cli import main
@@ -36,6 +36,7 @@ def key(tmp_path: Path) -> Path:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     root = tree(tmp_path / "tree")
+    add_code(root)
     build(root, FIRST, b"one")
     return root
 

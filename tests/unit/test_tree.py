@@ -183,7 +183,7 @@ ROOMS: dict[str, set[str]] = {
     "archives": set(), "definition": {"settings"}, "disk": set(), "settings": set(), "vm": set(), "inspect": set(),
     "guest": {"settings"}, "testing": {"archives", "definition", "vm"}, "deploy": {"definition", "settings", "vm"},
     "lock": {"archives", "definition"}, "plan": {"definition", "guest", "lock", "settings"},
-    "fetch": {"archives", "lock"}, "build": {"archives", "disk", "fetch", "lock"},
+    "fetch": {"archives", "lock"}, "build": {"archives", "disk", "fetch", "lock", "plan"},
     "release": {"inspect", "plan"}, "catalog": {"release"},
 }  # fmt: skip
 #: Nobody imports these, which may import anything.

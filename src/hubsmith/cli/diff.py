@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from hubsmith.inspect.diff import Change, diff, read
+from hubsmith.inspect.diff import Change, compare
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb; the exit code is 1 when the two differ, 2 when they cannot be compared."""
-    changes = diff(read(args.before), read(args.after))
+    changes = compare(args.before, args.after)
     if args.json:
         print(json.dumps([change.json() for change in changes], indent=1, sort_keys=True))
     else:

@@ -23,13 +23,14 @@ def assemble(spec: dict[str, Any], scratch: Path) -> tuple[Path, str]:
     # The seed gives every partition its UUID: a function of the manifest, so that images differ and rebuilds do not.
     seed = uuid.uuid5(uuid.NAMESPACE_URL, "hubsmith:" + json.dumps(manifest, sort_keys=True))
 
-    gpt.definitions(manifest["disk"], folder, root / "root.erofs", esp_image)
+    gpt.definitions(manifest["disk"], folder, root / "root.erofs")
     roothash = gpt.partition(disk, folder, seed, with_esp=False)["root-a"].roothash
     if roothash is None:
         raise SystemExit("systemd-repart reported no root hash")
     cmdline = " ".join([*manifest["kernel"]["cmdline"], f"roothash={roothash}"])
     uki.esp_tree(esp_tree, kernel, cmdline, f"hubsmith {spec['name']}", str(manifest["source_date_epoch"]))
     esp.make(esp_image, manifest["disk"]["esp_mb"] * layout.MIB, seed.node & 0xFFFFFFFF, esp_tree)
+    gpt.add_esp(folder, esp_image)
     bios = gpt.partition(disk, folder, seed, with_esp=True)["bios"]
     grub.install(disk, bios.start, bios.size, scratch)
     return disk, roothash

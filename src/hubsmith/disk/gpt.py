@@ -30,25 +30,25 @@ class Partition:
     roothash: str | None
 
 
-def definitions(disk: Mapping[str, int], folder: Path, root: Path, esp: Path) -> None:
-    """Write the image's own definitions to ``folder`` and add the contents as drop-ins.
-
-    :param root: the root's file system.
-    :param esp: the EFI system partition's; not needed before the second run.
-    """
+def definitions(disk: Mapping[str, int], folder: Path, root: Path) -> None:
+    """Write the image's own definitions to ``folder`` and add the root's file system and its hashes."""
     own = layout.repart_d(disk)
-    contents = {
-        "10-esp": f"CopyBlocks={esp}\n",
-        "20-root-a": f"CopyBlocks={root}\nVerity=data\nVerityMatchKey=root-a\n",
-        "21-root-a-verity": "Verity=hash\nVerityMatchKey=root-a\n",
-    }
     folder.mkdir()
     for name in IN_IMAGE:
         (folder / f"{name}.conf").write_text(own[f"{name}.conf"])
-        if name in contents:
-            drop_in = folder / f"{name}.conf.d"
-            drop_in.mkdir()
-            (drop_in / "build.conf").write_text("[Partition]\n" + contents[name])
+    _add(folder, "20-root-a", f"CopyBlocks={root}\nVerity=data\nVerityMatchKey=root-a\n")
+    _add(folder, "21-root-a-verity", "Verity=hash\nVerityMatchKey=root-a\n")
+
+
+def add_esp(folder: Path, image: Path) -> None:
+    """Add the EFI system partition's file system to the definitions; systemd-repart opens it in every run."""
+    _add(folder, "10-esp", f"CopyBlocks={image}\n")
+
+
+def _add(folder: Path, name: str, contents: str) -> None:
+    drop_in = folder / f"{name}.conf.d"
+    drop_in.mkdir()
+    (drop_in / "build.conf").write_text("[Partition]\n" + contents)
 
 
 def partition(disk: Path, folder: Path, seed: uuid.UUID, *, with_esp: bool) -> dict[str, Partition]:

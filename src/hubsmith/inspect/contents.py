@@ -24,6 +24,9 @@ _MIB = 1024 * 1024
 #: Where a root keeps the manifest that it was built from.
 MANIFEST = "usr/lib/hubsmith/manifest.json"
 
+#: Everything in the EFI system partition. It differs without need when something in it does (:func:`diff.diff`).
+WHOLE_ESP = "esp"
+
 Things = dict[str, dict[str, Any]]
 
 
@@ -93,7 +96,7 @@ def _esp(image: Path, scratch: Path) -> Things:
     folder.mkdir()
     # -m keeps the times of the files, which are part of the bytes of the image.
     run(["mcopy", "-s", "-n", "-m", "-i", image, "::/", folder], env={"TZ": "UTC"})
-    return {
+    things: Things = {
         f"esp /{file.relative_to(folder)}": {
             "size": file.stat().st_size,
             "mtime": int(file.stat().st_mtime),
@@ -102,6 +105,11 @@ def _esp(image: Path, scratch: Path) -> Things:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+    # Of each folder the order of its entries, which is part of the bytes too.
+    for path in run(["mdir", "-b", "-/", "-a", "-i", image, "::/"]).stdout.splitlines():
+        parent, _, name = path.removeprefix("::/").rstrip("/").rpartition("/")
+        things.setdefault(f"esp /{parent}", {"entries": []})["entries"].append(name)
+    return {**things, WHOLE_ESP: {"sha256": files.sha256(image)}}
 
 
 def _root(image: Path, scratch: Path) -> tuple[Things, dict[str, Any] | None]:

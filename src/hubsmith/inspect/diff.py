@@ -86,11 +86,27 @@ def _value(value: Any) -> str:
 
 def diff(before: Things, after: Things) -> list[Change]:
     """All differences, sorted by the thing."""
-    return [
-        Change(thing, before.get(thing), after.get(thing))
-        for thing in sorted({*before, *after})
-        if before.get(thing) != after.get(thing)
-    ]
+    different = [thing for thing in sorted({*before, *after}) if before.get(thing) != after.get(thing)]
+    # What differs in the EFI system partition explains the checksum of the whole.
+    if any(thing.startswith(f"{contents.WHOLE_ESP} /") for thing in different):
+        different = [thing for thing in different if thing != contents.WHOLE_ESP]
+    return [Change(thing, before.get(thing), after.get(thing)) for thing in different]
+
+
+def compare(before: Path, after: Path) -> list[Change]:
+    """All differences between two paths; of built images, also those inside their disks.
+
+    :raises NotComparable: one of them cannot be read.
+    """
+    changes = diff(read(before), read(after))
+    if before.is_dir() and after.is_dir():
+        for change in list(changes):
+            name = change.thing.removeprefix("output ")
+            disks = before / name, after / name
+            if name != change.thing and all(disk.is_file() and contents.kind(disk) for disk in disks):
+                known = {one.thing for one in changes}
+                changes += [one for one in diff(read(disks[0]), read(disks[1])) if one.thing not in known]
+    return sorted(changes, key=lambda one: one.thing)
 
 
 def read(path: Path) -> Things:

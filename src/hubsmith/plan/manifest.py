@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hubsmith import files
+from hubsmith import code, files
 from hubsmith.definition import Definition
-from hubsmith.definition.models import Ownership
+from hubsmith.definition.models import Module, Ownership
 from hubsmith.definition.resolve import files_of
 from hubsmith.lock.models import Lock
 
@@ -18,19 +17,6 @@ SCHEMA = 1
 
 #: Of a module's folder, what is no part of the image.
 _NOT_SOURCES = ("check.py", "README.md")
-
-
-#: The code that makes an image or runs in one, by room. What the other rooms do shows in the manifest itself.
-_ROOMS = {
-    "build": ["src/hubsmith/build/**/*.py"],
-    "disk": ["src/hubsmith/disk/**/*.py"],
-    "guest": ["src/hubsmith/guest/**/*"],
-    "nix": ["nix/*.nix", "nix/*.sh"],
-    "settings": ["src/hubsmith/settings/**/*"],
-    "shared": [f"src/hubsmith/{name}.py" for name in ("__init__", "errors", "files", "run", "words")],
-}
-#: Of these rooms, what only the build machine runs (`nix/image.nix` leaves most of it out too).
-_NOT_CODE = re.compile(r"src/hubsmith/build/nix\w*\.py|.*/__pycache__/.*")
 
 
 def make(
@@ -48,6 +34,8 @@ def make(
     """
     image = definition.image
     modules = definition.modules
+    # A container image has files of its modules and nothing that runs or is rendered.
+    running = {} if image.container else modules
     return {
         "schema": SCHEMA,
         "image": definition.name,
@@ -57,24 +45,26 @@ def make(
         "containers": dict(containers or {}),
         "source_date_epoch": lock.source_date_epoch,
         "lock": {"sha256": lock_sha256, "refreshed": refreshed, "tools_sha256": tools_sha256},
-        "code": _code(definition.root),
+        "code": _code(definition, lock),
         "modules": list(modules),
-        "sources": {name: _sources_sha256(definition.root / "modules" / name) for name in modules},
+        "sources": {name: _sources_sha256(definition.root / "modules" / name) for name in running},
         "debian": [package.model_dump() for package in lock.debian],
         "python": {env: content.model_dump() for env, content in lock.python.items()},
         "npm": {tree: content.model_dump() for tree, content in lock.npm.items()},
         "files": sorted(_files(definition), key=lambda file: str(file["path"])),
         "directories": sorted(_directories(definition), key=lambda folder: str(folder["path"])),
-        "templates": sorted(_templates(definition), key=lambda template: (template["target"], template["when"])),
+        "templates": sorted(
+            _templates(definition.root, running), key=lambda template: (template["target"], template["when"])
+        ),
         "units": {
-            fate: sorted({unit for module in modules.values() for unit in getattr(module.units, fate)})
+            fate: sorted({unit for module in running.values() for unit in getattr(module.units, fate)})
             for fate in ("enable", "disable", "mask")
         },
-        "state": {name: [one.model_dump() for one in module.state] for name, module in modules.items() if module.state},
+        "state": {name: [one.model_dump() for one in module.state] for name, module in running.items() if module.state},
         "ports": [
-            {**port.model_dump(), "module": name} for name, module in sorted(modules.items()) for port in module.ports
+            {**port.model_dump(), "module": name} for name, module in sorted(running.items()) for port in module.ports
         ],
-        "settings": {name: sorted(module.settings.reads) for name, module in modules.items() if module.settings.reads},
+        "settings": {name: sorted(module.settings.reads) for name, module in running.items() if module.settings.reads},
     }
 
 
@@ -132,10 +122,10 @@ def _directories(definition: Definition) -> Iterator[dict[str, str]]:
                 yield {"module": name, "path": f"/{path}", **_ownership(own, "0755")}
 
 
-def _templates(definition: Definition) -> Iterator[dict[str, Any]]:
-    for name, module in definition.modules.items():
+def _templates(root: Path, modules: Mapping[str, Module]) -> Iterator[dict[str, Any]]:
+    for name, module in modules.items():
         for template in module.templates:
-            source = definition.root / "modules" / name / "templates" / template.source
+            source = root / "modules" / name / "templates" / template.source
             yield {**template.model_dump(mode="json"), "module": name, "sha256": files.sha256(source)}
 
 
@@ -151,15 +141,21 @@ def _sources_sha256(folder: Path) -> str:
     )  # fmt: skip
 
 
-def _code(root: Path) -> dict[str, str]:
-    """One checksum for each room of the code that makes the image."""
-    found = {}
-    for room, patterns in _ROOMS.items():
-        paths = {path for pattern in patterns for path in root.glob(pattern)}
-        found[room] = _tree_sha256(
-            root, (path for path in paths if not _NOT_CODE.fullmatch(str(path.relative_to(root))))
-        )
-    return found
+def stages(definition: Definition, lock: Lock) -> list[str]:
+    """The stages that make an image, but for the one that plans it: what that does shows in the manifest itself."""
+    last = ["container"] if definition.image.container else ["base", "initrd", "root", "image"]
+    return ["packages", *(["python_env"] if lock.python else []), *(["npm_env"] if lock.npm else []), *last]
+
+
+def _code(definition: Definition, lock: Lock) -> dict[str, str]:
+    """A checksum for each stage's code, for the code that is in the image, and for the build graph."""
+    root = definition.root
+    source = root / "src"
+    parts = {name: code.closure(source, [code.stage_file(name)]) for name in stages(definition, lock)}
+    if not definition.image.container:
+        parts["guest"] = code.guest_files(source)
+    found = {name: _tree_sha256(source, (source / path for path in paths)) for name, paths in parts.items()}
+    return {**found, "nix": _tree_sha256(root, [*root.glob("nix/*.nix"), *root.glob("nix/*.sh")])}
 
 
 def _tree_sha256(root: Path, paths: Iterable[Path]) -> str:

@@ -18,7 +18,7 @@ from hubsmith.build.tree import Overlay
 
 def layers(spec: dict[str, Any], manifest: dict[str, Any], folder: Path) -> tuple[list[tuple[str, Path]], tree.Entries]:
     """Both layers as tars, and the entries of the whole root."""
-    epoch, modules = int(manifest["source_date_epoch"]), Path(spec["modules"])
+    epoch, modules = int(manifest["source_date_epoch"]), spec["modules"]
     packages, own = folder / "packages.tar", folder / "modules.tar"
     # Nobody becomes root in there.
     join = tree.Join(epoch, rules.container_path, rules.wanted_early, set_id=lambda path: False)

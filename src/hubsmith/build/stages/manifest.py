@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+from hubsmith.errors import HubsmithError
+from hubsmith.lock.files import LockChoice, committed_path
+from hubsmith.plan import dumps
+from hubsmith.plan.images import manifest_with
 
 
 def main() -> None:
     """Lay the sources out as a project tree, write the manifest to ``$out``."""
     spec = json.loads(Path(sys.argv[1]).read_text())
     tree = Path("/build/tree")
-    (tree / "images").mkdir(parents=True)
-    for name, definition in spec["definitions"].items():
-        (tree / "images" / f"{name}.toml").symlink_to(definition)
-    for name, lock in spec["locks"].items():
-        (tree / "images" / f"{name}.lock.json").symlink_to(lock["path"])
-    (tree / "modules").symlink_to(spec["modules"])
-    (tree / "src").symlink_to(os.environ["PYTHONPATH"])
-    shutil.copytree(spec["nix"], tree / "nix")
-    shutil.copyfile(spec["tools_lock"], tree / "nix" / "tools.lock.json")
-    with Path(os.environ["out"]).open("wb") as out:
-        subprocess.run(
-            [
-                sys.executable, "-m", "hubsmith.plan", "--root", tree,
-                *(f"--refreshed={name}" for name, lock in spec["locks"].items() if lock["refreshed"]), spec["image"],
-            ],
-            stdout=out, check=True,
-        )  # fmt: skip
+    links = {"src": spec["code"], "nix/tools.lock.json": spec["tools_lock"]}
+    links |= {f"images/{name}.toml": file for name, file in spec["definitions"].items()}
+    links |= {f"images/{name}.lock.json": lock["path"] for name, lock in spec["locks"].items()}
+    links |= {f"modules/{name}": folder for name, folder in spec["modules"].items()}
+    links |= {f"nix/{file.name}": str(file) for file in Path(spec["nix"]).iterdir()}
+    for path, target in links.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).symlink_to(target)
+
+    def choose(name: str) -> LockChoice:
+        return LockChoice(committed_path(tree, name), name in spec["locks"] and spec["locks"][name]["refreshed"])
+
+    try:
+        manifest = manifest_with(tree, spec["image"], choose)
+    except HubsmithError as error:
+        raise SystemExit(f"plan: {error}") from None
+    Path(os.environ["out"]).write_text(dumps(manifest))
 
 
 if __name__ == "__main__":

@@ -22,16 +22,17 @@ from hubsmith.disk import layout
 LIBRARY = "usr/lib/hubsmith"
 #: Path → link target or nothing, text (`early.json`).
 Early = dict[str, tuple[str | None, str]]
-#: The rooms of the Python package that the guest runs, and the single files that they import.
-GUEST_ROOMS = ("settings", "guest")
-GUEST_FILES = ("__init__.py", "errors.py", "run.py", "words.py")
+#: Name → folder.
+Modules = dict[str, str]
 
 
-def module_files(manifest: dict[str, Any], modules: Path, uid: dict[str, int], gid: dict[str, int]) -> list[Addition]:
+def module_files(
+    manifest: dict[str, Any], modules: Modules, uid: dict[str, int], gid: dict[str, int]
+) -> list[Addition]:
     """The `files/` trees of the modules, with owners as numbers."""
     found = []
     for file in manifest["files"]:
-        source = modules / file["module"] / "files" / file["path"].lstrip("/")
+        source = Path(modules[file["module"]], "files", file["path"].lstrip("/"))
         path = file["path"].lstrip("/")
         if file.get("link") is not None:
             found.append(Addition(path, 0o777, link=file["link"]))
@@ -45,23 +46,21 @@ def module_files(manifest: dict[str, Any], modules: Path, uid: dict[str, int], g
     return found
 
 
-def sysusers_of(manifest: dict[str, Any], modules: Path) -> dict[str, bytes]:
+def sysusers_of(manifest: dict[str, Any], modules: Modules) -> dict[str, bytes]:
     """The modules' definitions of system users, by path."""
     return {
-        file["path"].lstrip("/"): (modules / file["module"] / "files" / file["path"].lstrip("/")).read_bytes()
+        file["path"].lstrip("/"): Path(modules[file["module"]], "files", file["path"].lstrip("/")).read_bytes()
         for file in manifest["files"] if file["path"].startswith("/usr/lib/sysusers.d/")
     }  # fmt: skip
 
 
-def guest_files(manifest: dict[str, Any], modules: Path, package: Path) -> list[Addition]:
+def guest_files(manifest: dict[str, Any], modules: Modules, guest: Path) -> list[Addition]:
     """What the guest's agent reads: its own code, and the definition, settings and templates of each module."""
     found = []
-    sources = [package / name for name in GUEST_FILES]
-    sources += [file for room in GUEST_ROOMS for file in sorted((package / room).rglob("*")) if file.is_file()]
-    for source in sources:
-        found.append(Addition(f"{LIBRARY}/python/hubsmith/{source.relative_to(package)}", 0o644, source.read_bytes()))
+    for source in sorted(path for path in guest.rglob("*") if path.is_file()):
+        found.append(Addition(f"{LIBRARY}/python/{source.relative_to(guest)}", 0o644, source.read_bytes()))
     for name in manifest["modules"]:
-        folder = modules / name
+        folder = Path(modules[name])
         files = [folder / "module.toml", *sorted(path for path in (folder / "templates").rglob("*") if path.is_file())]
         files += folder.glob("settings.py")
         for source in files:
@@ -135,7 +134,7 @@ def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     text = Path(spec["manifest"]).read_bytes()
     manifest = json.loads(text)
-    base, modules = Path(spec["base"]), Path(spec["modules"])
+    base, modules = Path(spec["base"]), spec["modules"]
     epoch = int(manifest["source_date_epoch"])
     out = Path(os.environ["out"])
     out.mkdir()
@@ -161,7 +160,7 @@ def main() -> None:
         Addition(folder["path"].lstrip("/"), int(folder["mode"], 8), uid=uid[folder["owner"]], gid=gid[folder["group"]])
         for folder in manifest["directories"]
     ]
-    guest = guest_files(manifest, modules, Path(os.environ["PYTHONPATH"]) / "hubsmith")
+    guest = guest_files(manifest, modules, Path(spec["guest"]))
     overlay.add(
         *accounts.additions(tables),
         *own_files(manifest, text),

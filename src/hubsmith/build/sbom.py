@@ -1,16 +1,13 @@
 """The software bill of materials of an image: CycloneDX 1.6, made from the manifest alone.
 
-Printed by `python3 -m hubsmith.plan.sbom MANIFEST`. Package URLs follow the purl specification's types `deb`, `pypi`
+Package URLs follow the purl specification's types `deb`, `pypi`
 and `npm`.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -81,13 +78,3 @@ def make(manifest: dict[str, Any]) -> dict[str, Any]:
         },
         "components": [_component(purl, *found[purl]) for purl in sorted(found)],
     }
-
-
-def main() -> int:
-    """Print the bill of materials of a manifest file."""
-    sys.stdout.write(files.canonical(make(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
