@@ -203,3 +203,10 @@ def test_what_is_half_deleted_is_not_found_any_more(root: Path, monkeypatch: pyt
     with record.locked():
         pass
     assert [path.name for path in record.folder.parent.iterdir()] == ["trial"]
+
+
+def test_a_replacement_that_an_earlier_version_did_not_finish(root: Path) -> None:
+    put("hub", DISK)
+    record = Record("trial")
+    record.write(f"hub/{MACHINE}", {**record.read(f"hub/{MACHINE}"), "renew": True})
+    assert fleet(root).machines()["hub"].status()["status"] == "Missing", "its disk is that of the machine before it"
