@@ -180,3 +180,33 @@ def test_a_command_tidies_up_what_a_killed_one_has_left(root: Path) -> None:
     assert sorted(path.name for path in record.folder.iterdir()) == [".lock", "hub"]
     assert sorted(path.name for path in (record.folder / "hub").iterdir()) == [DISK, MACHINE]
     assert [path.name for path in record.folder.parent.iterdir()] == ["trial"]
+
+
+def test_what_is_half_deleted_is_not_found_any_more(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("hub", DISK)
+    put("old", DISK)
+    record = Record("trial")
+
+    def die(folder: Path, **_: object) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            record.forget_machine("old")
+        assert not (record.folder / "old").exists()
+        assert record.machines() == ["hub"]
+        with pytest.raises(KeyboardInterrupt):
+            record.forget()
+        assert not record.folder.exists()
+    with record.locked():
+        pass
+    assert [path.name for path in record.folder.parent.iterdir()] == ["trial"]
+
+
+def test_a_replacement_that_an_earlier_version_did_not_finish(root: Path) -> None:
+    put("hub", DISK)
+    record = Record("trial")
+    record.write(f"hub/{MACHINE}", {**record.read(f"hub/{MACHINE}"), "renew": True})
+    assert fleet(root).machines()["hub"].status()["status"] == "Missing", "its disk is that of the machine before it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,24 @@ def test_one_text_per_value(tmp_path: Path) -> None:
     )
     files.write(tmp_path / "file", files.canonical({}))
     assert files.sha256(tmp_path / "file") == files.canonical_sha256({})
+
+
+def test_a_durable_file_is_on_the_disk_before_and_its_name_after_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "x.json", list[tuple[str, bool]]()
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        synced.append((str(Path(f"/proc/self/fd/{handle}").readlink()), path.exists()))
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", note)
+    files.write(path, "x")
+    assert not synced
+    path.unlink()
+    files.write(path, "x", durable=True)
+    (partial, early), *rest = synced
+    assert partial.startswith(f"{tmp_path}/.x.json.")
+    assert not early
+    assert rest == [(str(tmp_path), True)]

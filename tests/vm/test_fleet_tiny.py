@@ -168,7 +168,7 @@ def test_scale_up_and_down(fleet: Fleet) -> None:
     assert plugged(fleet) == {*UP, "worker-3"}
     said: Said = []
     again(fleet).scale("worker", 1, lambda name, line: said.append((name, line)))
-    assert [name for name, line in said if line == "deleted"] == ["worker-3", "worker-2"]
+    assert sorted(name for name, line in said if line == "obsolete; deleted") == ["worker-2", "worker-3"]
     assert states(fleet) == {"master": "Up-to-date", "worker-1": "Up-to-date"}
     assert plugged(fleet) == {"master", "worker-1"}
     assert sorted(path.name for path in fleet.record.folder.iterdir() if path.name.startswith("worker")) == ["worker-1"]
