@@ -24,6 +24,9 @@ from hubsmith.build.nix import expression, nix_environment
 from hubsmith.run import run
 
 ROOT = Path(__file__).parents[2]
+#: Of an image; `tools` is the toolchain, of all.
+STAGES = ("tools", "packages", "envs", "manifest", "base", "initrd", "root", "image")
+SHUFFLE = "disorderfs --quiet --multi-user=yes --reverse-dirents=no --shuffle-dirents=yes"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
@@ -155,8 +158,7 @@ def _script(derivation: Derivation, variation: Variation, scratch: Path, keep: P
     else:
         yield f"mount -t tmpfs -o size=12G,mode=755 none {room}"
     if variation.shuffled:
-        shuffle = "disorderfs --quiet --multi-user=yes --reverse-dirents=no --shuffle-dirents=yes"
-        yield f"{shuffle} {room} {scratch}/shuffled && {shuffle} /nix/store {scratch}/store"
+        yield f"{SHUFFLE} {room} {scratch}/shuffled && {SHUFFLE} /nix/store {scratch}/store"
         room, inputs = scratch / "shuffled", scratch / "store"
     yield f"mkdir {room}/store {room}/build"
     binds = [word for path in derivation.closure for word in ("--ro-bind", inputs / path.name, path)]
@@ -199,9 +201,6 @@ def _script(derivation: Derivation, variation: Variation, scratch: Path, keep: P
     if keep:
         yield f'[ "$sum" = {derivation.expected} ] || cp -r {out} {keep}'
     yield 'echo "$sum"'
-
-
-STAGES = ("tools", "packages", "envs", "manifest", "base", "initrd", "root", "image")
 
 
 def main() -> int:
