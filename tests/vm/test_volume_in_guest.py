@@ -54,7 +54,8 @@ def test_a_new_machine_goes_on_with_the_volume_of_the_old_one(testbed: Testbed, 
     assert item(old)[0] == "ready"
     old.succeed("echo mine > /home/alice/diary; chown alice: /home/alice/diary")
     assert old.execute("dd if=/dev/zero of=/home/bob/fill bs=1M count=80").rc != 0, "the quota holds on the volume"
-    token = Hub(old).person("alice").api("POST", "/users/alice/tokens", json={"note": "kept"})["token"]
+    made = Hub(old).person("alice").request("POST", "/hub/api/users/alice/tokens", json={"note": "kept"})
+    token = made.json()["token"]
     before, size = identity(old), size_of_homes(old)
     old.restart(600)
     old.wait_for_https("/hub/login", timeout=HUB)
