@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import bcrypt
 import pytest
 
-from hubsmith.definition.schemas import readers, schemas, whole_schema
+from hubsmith.definition.schemas import all_readers, readers, schemas, whole_schema
 from hubsmith.errors import HubsmithError
 from hubsmith.settings.lines import key_lines, nearest_line
 from hubsmith.settings.load import check, load
@@ -76,9 +76,7 @@ def test_every_field_has_a_description_and_an_example_that_is_good() -> None:
 
 def test_the_reference_is_current() -> None:
     committed = (ROOT / "docs/operators/settings.md").read_text(encoding="utf-8")
-    assert committed == reference(whole_schema(ROOT), readers(schemas(ROOT))), (
-        "run `hubsmith settings reference --write`"
-    )
+    assert committed == reference(whole_schema(ROOT), all_readers(ROOT)), "run `hubsmith settings reference --write`"
 
 
 @pytest.mark.parametrize(
@@ -167,3 +165,13 @@ def test_the_networks_of_containers_are_those_of_the_engine() -> None:
     engine = json.loads((ROOT / "modules/docker/files/etc/docker/daemon.json").read_text())
     networks = SCHEMA.facts["container_networks"]
     assert set(networks) == {POOL, *(pool["base"] for pool in engine["default-address-pools"])}
+
+
+def test_an_image_does_not_repeat_what_it_took_over() -> None:
+    worker = schemas(ROOT)["swarm-worker"]
+    alone = readers({"master": SCHEMA, "swarm-worker": worker}, {"master": (), "swarm-worker": ()})
+    more = {"master": SCHEMA, "swarm-worker": worker, "teaching": SCHEMA}
+    assert readers(more, {"master": (), "swarm-worker": (), "teaching": ("master",)}) == alone
+    other = readers(more, {"master": (), "swarm-worker": (), "teaching": ("swarm-worker",)})
+    assert other["users"] == ("master", "teaching")
+    assert other["cluster.network"] == ("master", "swarm-worker")

@@ -74,11 +74,11 @@ def _check(file: Path, image: str | None, *, as_json: bool) -> int:
 
 
 def _reference(*, write: bool) -> int:
-    from hubsmith.definition.schemas import readers, schemas, whole_schema
+    from hubsmith.definition.schemas import all_readers, whole_schema
     from hubsmith.settings.reference import reference
 
     root = project_root()
-    text = reference(whole_schema(root), readers(schemas(root)))
+    text = reference(whole_schema(root), all_readers(root))
     if write:
         file = root / REFERENCE
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,11 @@ def schemas(root: Path) -> dict[str, Schema]:
     :raises DefinitionError: a definition is wrong.
     """
     machines = [name for name in image_names(root) if load_image(root, name).container is None]
-    alone = {name: schema_of(define(root, name)) for name in machines}
+    definitions = {name: define(root, name) for name in machines}
+    alone = {name: schema_of(one) for name, one in definitions.items()}
+    bases = {name: one.bases for name, one in definitions.items()}
     return {
-        name: replace(schema, elsewhere=readers({other: alone[other] for other in machines if other != name}))
+        name: replace(schema, elsewhere=readers({other: alone[other] for other in machines if other != name}, bases))
         for name, schema in alone.items()
     }
 
@@ -50,13 +52,27 @@ def schema_for(root: Path, image: str, where: str) -> Schema:
     return known[image]
 
 
-def readers(known: Mapping[str, Schema]) -> dict[str, tuple[str, ...]]:
-    """The images that have each table (``users``) and each key (``users.quota``)."""
+def readers(known: Mapping[str, Schema], bases: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The images that have each table (``users``) and each key (``users.quota``).
+
+    :param bases: the images that each one extends. What an image took over from one of them is not repeated.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for image, schema in sorted(known.items()):
+        inherited = {key for base in bases[image] if base in known for key in keys_of(known[base])}
         for key in keys_of(schema):
-            found[key] = (*found.get(key, ()), image)
+            if key not in inherited:
+                found[key] = (*found.get(key, ()), image)
     return found
+
+
+def all_readers(root: Path) -> dict[str, tuple[str, ...]]:
+    """:func:`readers` of a tree.
+
+    :raises DefinitionError: a definition is wrong.
+    """
+    known = schemas(root)
+    return readers(known, {name: define(root, name).bases for name in known})
 
 
 def whole_schema(root: Path) -> Schema:

@@ -140,7 +140,7 @@ def reference(schema: Schema, readers: Mapping[str, tuple[str, ...]]) -> str:
     """The whole page as Markdown.
 
     :param schema: of all images together.
-    :param readers: the images that have each table and each key.
+    :param readers: the images to name for each table and each key.
     """
     parts = [HEAD]
     for title, model in tables(schema):
