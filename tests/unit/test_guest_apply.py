@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import hubsmith
-from hubsmith.build.stages.root import GUEST_FILES, GUEST_ROOMS
+from hubsmith import code
 from hubsmith.errors import HubsmithError
 from hubsmith.guest import files, outcome, secrets
 from hubsmith.guest.apply import apply
@@ -330,17 +330,11 @@ def test_the_command(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_parts_that_an_image_gets_import_no_other(tmp_path: Path) -> None:
-    package, copy = Path(hubsmith.__file__).parent, tmp_path / "hubsmith"
-    copy.mkdir()
-    for name in GUEST_FILES:
-        shutil.copy(package / name, copy / name)
-    for name in GUEST_ROOMS:
-        shutil.copytree(package / name, copy / name)
-    modules = [
-        ".".join(path.relative_to(tmp_path).with_suffix("").parts)
-        for room in GUEST_ROOMS
-        for path in sorted((copy / room).rglob("*.py"))
-        if path.stem != "__init__"
-    ]
+    source = Path(hubsmith.__file__).parents[1]
+    paths = code.guest_files(source)
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / path, tmp_path / path)
+    modules = [path.removesuffix(".py").replace("/", ".") for path in paths if not path.endswith("/__init__.py")]
     assert "hubsmith.guest.status.service" in modules
     run([sys.executable, "-c", f"import {', '.join(modules)}"], env={"PYTHONPATH": str(tmp_path)})
