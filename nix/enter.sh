@@ -3,6 +3,8 @@
 # The sandbox maps one uid (1000). bubblewrap, called through its own loader, makes a nested user namespace in which that
 # uid is 0 with all capabilities, so that bind and tmpfs mounts and chroot work. /build is the scratch folder.
 set -eu
+# Modes of what stages make depend on it. Nix sets the same; another caller may not.
+umask 022
 # A daemon that was told so (Debian's nix-setup-systemd does) builds without its sandbox, and a user cannot change that.
 if [ "$NIX_BUILD_TOP" != /build ]; then
     echo "this build is not in Nix's sandbox; mend: sandbox = true in the daemon's /etc/nix/nix.conf, and restart it" >&2

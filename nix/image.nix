@@ -23,11 +23,13 @@ let
 
   # A stage sees its own script and what that imports.
   stage = stageName: { script, ... }@args:
-    let file = code.stageFile script; in
-    tools.stage ({
+    let
+      file = code.stageFile script;
+      imports = builtins.filter (path: path != file) (code.closure [ file ]);
+    in
+    tools.stage (args // {
       name = "${name}-${stageName}";
-      sources = package "hubsmith-${script}" (builtins.filter (path: path != file) (code.closure [ file ]));
-    } // args // {
+      sources = if imports == [ ] then null else package "hubsmith-${script}" imports;
       script = builtins.path { path = tree + "/src/${file}"; name = "${script}.py"; };
     });
 

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import hubsmith
-from hubsmith.build.stages.root import GUEST_FILES, GUEST_ROOMS, guest_files
+from hubsmith import code
+from hubsmith.build.stages.root import guest_files
 from hubsmith.definition import define
 from hubsmith.errors import HubsmithError
 from hubsmith.guest import files, outcome, secrets
@@ -345,32 +346,31 @@ def test_the_command(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 2
 
 
-def test_the_parts_that_an_image_gets_import_no_other(tmp_path: Path) -> None:
-    package, copy = Path(hubsmith.__file__).parent, tmp_path / "hubsmith"
-    copy.mkdir()
-    for name in GUEST_FILES:
-        shutil.copy(package / name, copy / name)
-    for name in GUEST_ROOMS:
-        shutil.copytree(package / name, copy / name)
-    modules = [
-        ".".join(path.relative_to(tmp_path).with_suffix("").parts)
-        for room in GUEST_ROOMS
-        for path in sorted((copy / room).rglob("*.py"))
-        if path.stem != "__init__"
-    ]
+@pytest.fixture
+def guest(tmp_path: Path) -> Path:
+    """A folder with what an image gets of the package."""
+    source, folder = Path(hubsmith.__file__).parents[1], tmp_path / "guest"
+    for path in code.guest_files(source):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / path, folder / path)
+    return folder
+
+
+def test_the_parts_that_an_image_gets_import_no_other(guest: Path) -> None:
+    paths = [str(path.relative_to(guest)) for path in sorted(guest.rglob("*.py"))]
+    modules = [path.removesuffix(".py").replace("/", ".") for path in paths if not path.endswith("/__init__.py")]
     assert "hubsmith.guest.status.service" in modules
-    run([sys.executable, "-c", f"import {', '.join(modules)}"], env={"PYTHONPATH": str(tmp_path)})
+    run([sys.executable, "-c", f"import {', '.join(modules)}"], env={"PYTHONPATH": str(guest)})
 
 
-def test_what_the_image_gets_checks_settings_without_this_tree(tmp_path: Path) -> None:
-    found = guest_files({"modules": define(ROOT, "master").modules}, ROOT / "modules", Path(hubsmith.__file__).parent)
-    for one in found:
-        file = tmp_path / one.path
+def test_what_the_image_gets_checks_settings_without_this_tree(guest: Path, tmp_path: Path) -> None:
+    modules = define(ROOT, "master").modules
+    for one in guest_files({"modules": modules}, {name: str(ROOT / "modules" / name) for name in modules}, guest):
+        file = tmp_path / "root" / one.path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(one.content or b"")
     program = "import sys; from hubsmith.guest.main import main; sys.exit(main(sys.argv[1:]))"
-    done = run(
-        [sys.executable, "-c", program, "--root", tmp_path, "settings", "check", SMALLEST.with_name("everything.toml")],
-        env={"PYTHONPATH": str(tmp_path / "usr/lib/hubsmith/python")},
-    )
+    check = ["--root", tmp_path / "root", "settings", "check", SMALLEST.with_name("everything.toml")]
+    path = {"PYTHONPATH": str(tmp_path / "root/usr/lib/hubsmith/python")}
+    done = run([sys.executable, "-c", program, *check], env=path)
     assert done.stdout.endswith("everything.toml: good\n")
