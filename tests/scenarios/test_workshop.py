@@ -182,7 +182,7 @@ def test_the_home_is_there_on_another_worker(workshop: Workshop) -> None:
 def test_strangers_do_not_get_in(workshop: Workshop) -> None:
     settings = json.loads(workshop.on("worker-1", "cat /run/hubsmith/worker.json"))
     ask = (
-        "from hubsmith_cluster import protocol\n"
+        "from hubsmith_swarm_cluster import protocol\n"
         "try:\n    wish = protocol.Wish('join', 'stranger', '')\n"
         "    print(sorted(protocol.ask(*{who!r}, wish, pinned={pin!r}, secret={secret!r})))\n"
         "except protocol.NotLetIn as error:\n    print(error)"

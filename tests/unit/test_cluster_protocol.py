@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hubsmith.settings.keys import new_private_key, pin_of
-from hubsmith_cluster import protocol
+from hubsmith_swarm_cluster import protocol
 
 SECRET = "s" * 43
 WISH = protocol.Wish("join", "worker-1", "n0de")

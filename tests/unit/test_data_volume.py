@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hubsmith_data.prepare import choose
+from hubsmith_data_volume.prepare import choose
 
 MIB = 1024**2
 #: An OpenStack volume; the serial number of a virtio-blk disk is cut.

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hubsmith_letsencrypt import certificates
+from hubsmith_tls import certificates
 
 DAY = 86_400
 SELF_SIGNED = {

@@ -84,7 +84,7 @@ def test_a_new_machine_goes_on_with_the_volume_of_the_old_one(testbed: Testbed, 
     assert new.succeed("findmnt --noheadings --output TARGET --target ~", root=False).strip() == "/var"
 
 
-@pytest.mark.allow("10-data|refused", "that is what is tested")
+@pytest.mark.allow("10-data-volume|refused", "that is what is tested")
 def test_a_hub_without_its_volume_does_not_start_on_the_system_disk(bare: Machine) -> None:
     bare.succeed("cat > /etc/hubsmith/settings.toml", stdin=SETTINGS)
     refused = bare.execute("hubsmith apply", timeout=300)

@@ -10,8 +10,8 @@ from typing import Any
 from hubsmith.guest.context import read_context
 from hubsmith.guest.files import write
 from hubsmith.guest.programs import run
-from hubsmith_cluster.network import own_link
 from hubsmith_docker.engine import docker, swarm_state
+from hubsmith_swarm_cluster.network import own_link
 
 ENGINE, NFS = "docker.service", "nfs-server.service"
 PLACE, JOIN = "hubsmith-swarm-place.service", "hubsmith-join.service"

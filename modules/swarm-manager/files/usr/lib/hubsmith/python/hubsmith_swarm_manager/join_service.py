@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from hubsmith.guest.programs import Failed
-from hubsmith_cluster.protocol import ANSWER, PORT, Refused, Server, Wish
 from hubsmith_docker import engine
+from hubsmith_swarm_cluster.protocol import ANSWER, PORT, Refused, Server, Wish
 
 SETTINGS, TOLD = Path("/run/hubsmith/join.json"), Path("/run/hubsmith/swarm.json")
 

@@ -18,9 +18,9 @@ from typing import Any
 from hubsmith.guest.files import write
 from hubsmith.guest.programs import Failed, mounted, run
 from hubsmith.guest.unix_http import UnixConnection
-from hubsmith_cluster.network import own_link
-from hubsmith_cluster.protocol import PORT, NotLetIn, Wish, ask
 from hubsmith_docker.engine import PATIENCE, docker, swarm_state
+from hubsmith_swarm_cluster.network import own_link
+from hubsmith_swarm_cluster.protocol import PORT, NotLetIn, Wish, ask
 
 SETTINGS = Path("/run/hubsmith/worker.json")
 STATE = Path("/run/hubsmith/worker-state.json")
