@@ -12,20 +12,20 @@ class HubsmithError(Exception):
 
     :param what: what is wrong, in one sentence.
     :param where: file, key, host or unit, if there is one.
-    :param mend: command or edit that fixes the problem, if there is one.
+    :param hint: command or edit that fixes the problem, if there is one.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{head}\n  mend: {self.mend}" if self.mend else head
+        return f"{head}\n  hint: {self.hint}" if self.hint else head
 
 
 class DefinitionError(HubsmithError):

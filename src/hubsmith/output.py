@@ -73,5 +73,5 @@ class Output:
             if name in sums and (self.folder / name).is_file():
                 return self.folder / name, sums[name]
         raise HubsmithError(
-            f"the image {self.image!r} is not built", where=str(self.folder), mend=f"hubsmith build {self.image}"
+            f"the image {self.image!r} is not built", where=str(self.folder), hint=f"hubsmith build {self.image}"
         )

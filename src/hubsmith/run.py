@@ -74,7 +74,7 @@ def run(
             args, env=scrubbed(env), cwd=cwd, input=stdin or "", text=True, capture_output=True, timeout=timeout
         )
     except FileNotFoundError as error:
-        raise HubsmithError(f"the program {args[0]!r} is not installed", mend="scripts/setup") from error
+        raise HubsmithError(f"the program {args[0]!r} is not installed", hint="scripts/setup") from error
     except subprocess.TimeoutExpired as error:
         raise HubsmithError(f"`{args[0]}` did not finish within {timeout:.0f} s") from error
     if check and done.returncode != 0:
@@ -111,4 +111,4 @@ def spawn(
             process_group=0 if own_group else None, pass_fds=pass_fds,
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise HubsmithError(f"the program {args[0]!r} is not installed", mend="scripts/setup") from error
+        raise HubsmithError(f"the program {args[0]!r} is not installed", hint="scripts/setup") from error

@@ -103,7 +103,7 @@ def test_a_line_that_is_cut_anywhere(cloud: Cloud, release: Release, line: Line,
     whole = release.qcow2.stat().st_size + 12_000  # of the requests and answers around it
     line.order(cut=int(random.Random(seed).random() * whole))
     _, told = cloud.publish(release.folder, code=9)
-    assert "mend: run it again" in told
+    assert "hint: run it again" in told
     assert [one["visibility"] for one in cloud.images() if one["visibility"] != "private"] == []
     line.order()
     cloud.publish(release.folder)

@@ -11,7 +11,7 @@ from workshop import hubsmith
 
 from hubsmith.deploy.fleet import Fleet
 from hubsmith.deploy.qemu import LAN
-from hubsmith.vm.switch import LastingLan
+from hubsmith.vm.switch import PersistentLan
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow, pytest.mark.needs(memory_mb=4096)]
 
@@ -46,7 +46,7 @@ def test_each_reaches_the_other_with_full_frames_and_not_when_the_network_is_cut
         second.succeed(ping.format("10.77.0.10"))
         # A byte more does not fit: the network's MTU reached the guest.
         assert first.execute("ping -c 1 -W 5 -M do -s 1423 10.77.0.11").rc != 0
-        lan = LastingLan(pair.record.folder / f"lan-{LAN}")
+        lan = PersistentLan(pair.record.folder / f"lan-{LAN}")
         lan.partition({"first"}, {"second-1"})
         assert first.execute(ping.format("10.77.0.11")).rc != 0
         lan.partition()

@@ -19,7 +19,7 @@ from requests import RequestException
 from hubsmith.deploy.fleet import Fleet
 from hubsmith.deploy.qemu import LAN
 from hubsmith.vm.linux import Machine
-from hubsmith.vm.switch import LastingLan
+from hubsmith.vm.switch import PersistentLan
 from hubsmith.vm.waits import scaled, wait_until
 
 #: Seconds until a server in a container answers, under emulation with both processors busy.
@@ -42,9 +42,9 @@ class Workshop:
         self.fleet = fleet
 
     @property
-    def lan(self) -> LastingLan:
+    def lan(self) -> PersistentLan:
         """The private network."""
-        return LastingLan(self.fleet.record.folder / f"lan-{LAN}")
+        return PersistentLan(self.fleet.record.folder / f"lan-{LAN}")
 
     @contextmanager
     def machine(self, name: str) -> Iterator[Machine]:

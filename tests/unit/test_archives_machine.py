@@ -66,7 +66,7 @@ def test_a_machine_without_a_mirror_is_told_what_to_do(tmp_path: Path, monkeypat
     apt(tmp_path, monkeypatch, f'Dir::Etc "{tmp_path}/empty";\nDir::State "{tmp_path}/empty";\n')
     with pytest.raises(LockError, match=r"has no mirror of the archive 'debian'") as caught:
         machine.debian_mirrors()
-    assert "set HUBSMITH_DEBIAN_MIRROR" in str(caught.value.mend)
+    assert "set HUBSMITH_DEBIAN_MIRROR" in str(caught.value.hint)
 
 
 def test_proxies_come_from_the_configuration_of_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

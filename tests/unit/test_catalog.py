@@ -92,7 +92,7 @@ def test_what_is_not_proven_is_refused(catalog: LocalCatalog, release: Release, 
     file.write_text(json.dumps({**release.report, **report}))
     with pytest.raises(HubsmithError, match="cannot publish") as caught:
         publish(catalog, release)
-    assert caught.value.mend == "hubsmith test tiny"
+    assert caught.value.hint == "hubsmith test tiny"
     assert catalog.entries() == []
 
 

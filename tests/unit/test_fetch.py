@@ -156,7 +156,7 @@ def test_a_gone_version_is_named_with_its_successor_and_its_date(
     assert main(["fetch"]) == 5
     told = capsys.readouterr().err
     assert "libcurl 1:8.14.1-2 (debian): superseded by 1:8.14.1-2+deb13u1 since 2025-11-20" in told
-    assert "mend: hubsmith lock --upgrade" in told
+    assert "hint: hubsmith lock --upgrade" in told
     assert "1 artifact is gone" in told
     # All others came.
     curl = next(package for package in site.lock().debian if package.name == "curl")

@@ -89,7 +89,7 @@ def test_a_lock_that_does_not_match_is_refused_with_the_command_that_mends_it(ro
     (root / "modules" / "one" / "module.toml").write_text(TINY_MODULE.replace("curl", "git"))
     with pytest.raises(LockError, match="does not match its definition") as caught:
         load_matching(committed_path(root, "tiny"), inputs_of(root, "tiny"))
-    assert (caught.value.mend, caught.value.exit_code) == ("hubsmith lock tiny", 4)
+    assert (caught.value.hint, caught.value.exit_code) == ("hubsmith lock tiny", 4)
 
 
 def test_a_lock_of_another_image_is_refused(root: Path) -> None:
@@ -113,7 +113,7 @@ def test_check_needs_no_network_and_answers_by_its_exit_code(
     for name in ("HUBSMITH_DEBIAN_MIRROR", "HUBSMITH_DEBIAN_SECURITY_MIRROR"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert main(["lock", "--check"]) == 4
-    assert "mend: hubsmith lock tools" in capsys.readouterr().err
+    assert "hint: hubsmith lock tools" in capsys.readouterr().err
     for name in (TOOLS, "tiny"):
         save(lock_of(root, name), committed_path(root, name))
     assert main(["lock", "--check"]) == 0

@@ -100,7 +100,7 @@ def test_the_target_is_read_from_the_packages_of_the_image() -> None:
         debian("python3", "3.13.5-1"),
     ]
     assert python.target_of(packages, "x") == TARGET
-    with pytest.raises(LockError, match=r'x: .* the image has no Python\n  mend: add "python3"'):
+    with pytest.raises(LockError, match=r'x: .* the image has no Python\n  hint: add "python3"'):
         python.target_of([debian("libc6", "2.41-12")], "x")
 
 

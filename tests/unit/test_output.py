@@ -41,4 +41,4 @@ def test_what_is_not_built_is_told_with_what_mends_it(tmp_path: Path, there: str
     assert output.manifest == {}
     with pytest.raises(HubsmithError, match="'hub' is not built") as caught:
         output.sha256  # noqa: B018
-    assert caught.value.mend == "hubsmith build hub"
+    assert caught.value.hint == "hubsmith build hub"

@@ -129,7 +129,7 @@ def test_what_is_not_proven_is_not_released(root: Path, key: Path, report: dict[
     build(root, FIRST, b"one", report)
     with pytest.raises(HubsmithError, match=why) as caught:
         released(root, key)
-    assert caught.value.mend == "hubsmith test tiny"
+    assert caught.value.hint == "hubsmith test tiny"
     assert not place_of(root).exists()
 
 
@@ -161,7 +161,7 @@ def test_bytes_that_changed_after_the_build_are_not_released(root: Path, key: Pa
 def test_without_a_key_nothing_is_left_half_made(root: Path, tmp_path: Path) -> None:
     with pytest.raises(HubsmithError, match="the signing key is missing") as caught:
         released(root, tmp_path / "none")
-    assert "ssh-keygen -t ed25519" in str(caught.value.mend)
+    assert "ssh-keygen -t ed25519" in str(caught.value.hint)
     assert list(place_of(root).iterdir()) == []
 
 

@@ -76,7 +76,7 @@ def test_the_linters_are_the_pinned_ones() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = dict(word.split("==") for word in project["optional-dependencies"]["dev"] if "==" in word)
     assert pins.keys() >= {"ruff", "mypy"}
-    assert {name: importlib.metadata.version(name) for name in pins} == pins, "mend: scripts/setup"
+    assert {name: importlib.metadata.version(name) for name in pins} == pins, "hint: scripts/setup"
 
 
 def test_ruff_check() -> None:

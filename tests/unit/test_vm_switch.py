@@ -1,4 +1,4 @@
-"""The switch of a lasting network, with sockets where QEMU's would be."""
+"""The switch of a persistent network, with sockets where QEMU's would be."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hubsmith.vm.command import lan_sockets
-from hubsmith.vm.place import Lasting
-from hubsmith.vm.switch import RUNNING, LastingLan
+from hubsmith.vm.state_dir import PersistentMachines
+from hubsmith.vm.switch import RUNNING, PersistentLan
 
 ADDRESSES = {"a": b"\2\0\0\0\0\1", "b": b"\2\0\0\0\0\2", "c": b"\2\0\0\0\0\3"}
 BROADCAST = b"\xff" * 6
@@ -50,15 +50,15 @@ class Nic:
 
 
 @pytest.fixture
-def lan(tmp_path: Path) -> Iterator[LastingLan]:
-    with Lasting(tmp_path) as place:
+def lan(tmp_path: Path) -> Iterator[PersistentLan]:
+    with PersistentMachines(tmp_path) as place:
         made = place.lan("x")
         yield made
         made.end()
         wait_for_end(made)
 
 
-def wait_for_end(lan: LastingLan) -> None:
+def wait_for_end(lan: PersistentLan) -> None:
     deadline = time.monotonic() + 10
     while lan.running:
         assert time.monotonic() < deadline, "the switch goes on"
@@ -66,7 +66,7 @@ def wait_for_end(lan: LastingLan) -> None:
 
 
 @pytest.fixture
-def nics(tmp_path: Path, lan: LastingLan) -> dict[str, Nic]:
+def nics(tmp_path: Path, lan: PersistentLan) -> dict[str, Nic]:
     made = {}
     for name in ADDRESSES:
         made[name] = Nic(tmp_path / name, name)
@@ -74,7 +74,7 @@ def nics(tmp_path: Path, lan: LastingLan) -> dict[str, Nic]:
     return made
 
 
-def switch_process(lan: LastingLan) -> int:
+def switch_process(lan: PersistentLan) -> int:
     """The process that has the lock's file open."""
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
@@ -93,7 +93,7 @@ def test_frames_reach_whom_they_are_for(nics: dict[str, Nic]) -> None:
     assert nics["c"].hears_nothing()
 
 
-def test_a_cut_network_and_a_whole_one(lan: LastingLan, nics: dict[str, Nic]) -> None:
+def test_a_cut_network_and_a_whole_one(lan: PersistentLan, nics: dict[str, Nic]) -> None:
     lan.partition({"a", "b"})
     nics["a"].send(BROADCAST, b"1")
     assert nics["b"].receive() == b"1"
@@ -103,7 +103,9 @@ def test_a_cut_network_and_a_whole_one(lan: LastingLan, nics: dict[str, Nic]) ->
     assert nics["c"].receive() == b"2"
 
 
-def test_a_switch_that_was_killed_comes_back_as_it_was(lan: LastingLan, nics: dict[str, Nic], tmp_path: Path) -> None:
+def test_a_switch_that_was_killed_comes_back_as_it_was(
+    lan: PersistentLan, nics: dict[str, Nic], tmp_path: Path
+) -> None:
     lan.partition({"a", "b"})
     os.kill(switch_process(lan), signal.SIGKILL)
     wait_for_end(lan)
@@ -115,7 +117,7 @@ def test_a_switch_that_was_killed_comes_back_as_it_was(lan: LastingLan, nics: di
 
 @pytest.mark.parametrize("folder", ["new", "the same"])
 def test_a_machine_that_was_made_anew_is_plugged_in_anew(
-    lan: LastingLan, nics: dict[str, Nic], tmp_path: Path, folder: str
+    lan: PersistentLan, nics: dict[str, Nic], tmp_path: Path, folder: str
 ) -> None:
     nics["b"].socket.close()
     for file in (tmp_path / "b").iterdir():
@@ -130,7 +132,7 @@ def test_a_machine_that_was_made_anew_is_plugged_in_anew(
     assert nics["a"].receive() == b"here"
 
 
-def test_a_machine_that_was_taken_off_hears_nothing(lan: LastingLan, nics: dict[str, Nic]) -> None:
+def test_a_machine_that_was_taken_off_hears_nothing(lan: PersistentLan, nics: dict[str, Nic]) -> None:
     lan.detach("b")
     lan.partition()  # is back when the switch has read it
     nics["a"].send(BROADCAST, b"hello")
@@ -138,8 +140,8 @@ def test_a_machine_that_was_taken_off_hears_nothing(lan: LastingLan, nics: dict[
     assert nics["b"].hears_nothing()
 
 
-def test_one_switch_for_many_commands(lan: LastingLan, nics: dict[str, Nic], tmp_path: Path) -> None:
+def test_one_switch_for_many_commands(lan: PersistentLan, nics: dict[str, Nic], tmp_path: Path) -> None:
     first = switch_process(lan)
-    LastingLan(lan.folder).attach(tmp_path / "a", "net1", "a")
+    PersistentLan(lan.folder).attach(tmp_path / "a", "net1", "a")
     assert switch_process(lan) == first
     assert len(nics) == 3

@@ -256,7 +256,7 @@ def test_up_on_a_full_disk(lab: Lab) -> None:
             break
         assert code == 1, text
         assert "the disk is full" in text or "the disk of this computer is full" in text
-        assert "mend: free some space" in text
+        assert "hint: free some space" in text
         failed += 1
     assert failed > 3
     lab.good("up", FILE)

@@ -20,7 +20,7 @@ from hubsmith.deploy.qemu import QemuMachine, Replacing
 from hubsmith.deploy.record import MACHINE, Record
 from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.vm.command import DISK, volume_file
-from hubsmith.vm.place import Adopted
+from hubsmith.vm.state_dir import Adopted
 
 pytestmark = [
     pytest.mark.vm,
@@ -103,7 +103,7 @@ def test_a_changed_definition_is_not_applied_in_silence(host: QemuMachine, chang
     assert changed.status()["status"] == "Outdated"
     with pytest.raises(HubsmithError, match=f"it exists with {why}") as caught:
         changed.up(lambda line: None, wait=3)
-    assert "hubsmith deploy FILE" in str(caught.value.mend)
+    assert "hubsmith deploy FILE" in str(caught.value.hint)
 
 
 WITH_VOLUME = HOST.model_copy(update={"volumes": (Volume(name="data", size_gb=1),)})
@@ -151,7 +151,7 @@ def test_a_replaced_machine_has_a_new_disk_and_its_old_volumes(host: QemuMachine
 def refused(host: QemuMachine) -> None:
     with pytest.raises(HubsmithError, match="its homes are on its system disk") as caught:
         host.up(lambda line: None, wait=3, replacing=Replacing.KEEPING_HOMES)
-    assert "--delete-homes" in str(caught.value.mend)
+    assert "--delete-homes" in str(caught.value.hint)
     assert again(host).status()["status"] == "Outdated"
     with again(host).running():
         pass
@@ -211,7 +211,7 @@ def test_an_image_that_is_not_built(host: QemuMachine) -> None:
     (host.root / "out" / "tiny" / "tiny.qcow2").unlink()
     with pytest.raises(HubsmithError, match="'tiny' is not built") as caught:
         host.up(lambda line: None, wait=3)
-    assert caught.value.mend == "hubsmith build tiny"
+    assert caught.value.hint == "hubsmith build tiny"
     assert again(host).status()["status"] == "Missing"
 
 

@@ -18,8 +18,8 @@ import tiny
 from hubsmith.deploy.fleet import Fleet
 from hubsmith.deploy.qemu import LAN, Replacing
 from hubsmith.errors import HubsmithError, ImageFailed
-from hubsmith.vm.place import Adopted
-from hubsmith.vm.switch import PLAN, LastingLan
+from hubsmith.vm.state_dir import Adopted
+from hubsmith.vm.switch import PLAN, PersistentLan
 
 pytestmark = [
     pytest.mark.vm,
@@ -73,8 +73,8 @@ def again(fleet: Fleet) -> Fleet:
     return Fleet(fleet.root, fleet.file)
 
 
-def switch(fleet: Fleet) -> LastingLan:
-    return LastingLan(fleet.record.folder / f"lan-{LAN}")
+def switch(fleet: Fleet) -> PersistentLan:
+    return PersistentLan(fleet.record.folder / f"lan-{LAN}")
 
 
 def up(fleet: Fleet) -> Said:

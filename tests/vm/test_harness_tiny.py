@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 from hubsmith.errors import HarnessFailed, HubsmithError, ImageFailed
-from hubsmith.vm import Hardware, Lasting, Testbed, VirtualMachine, Volume, disks
+from hubsmith.vm import Hardware, PersistentMachines, Testbed, VirtualMachine, Volume, disks
 from hubsmith.vm.accel import Accelerator, boots, detect
 from hubsmith.vm.checks import Allowed, problems
 from hubsmith.vm.qmp import QmpRefused
@@ -286,9 +286,9 @@ import sys
 sys.path.insert(0, {tests!r})
 import tiny
 from pathlib import Path
-from hubsmith.vm import Hardware, Lasting, VirtualMachine
+from hubsmith.vm import Hardware, PersistentMachines, VirtualMachine
 base = Path({base!r})
-with Lasting(base) as place:
+with PersistentMachines(base) as place:
     hardware = Hardware(firmware="bios", memory_mb=64, durable=True)
     machine = VirtualMachine(place, "m", tiny.make_image(base / "i.raw"), hardware)
     machine.start()
@@ -302,8 +302,8 @@ def test_a_lasting_machine_outlives_its_command_and_is_taken_over(tmp_path: Path
     code = LASTING.format(tests=str(Path(__file__).parent), base=str(tmp_path), then=then)
     starter = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
     pid, port = map(int, starter.stdout.split())
-    with Lasting(tmp_path) as lasting:
-        machine = VirtualMachine(lasting, "m", tmp_path / "i.raw", Hardware(firmware="bios", memory_mb=64))
+    with PersistentMachines(tmp_path) as persistent:
+        machine = VirtualMachine(persistent, "m", tmp_path / "i.raw", Hardware(firmware="bios", memory_mb=64))
         try:
             assert os.getsid(pid) == pid
             assert machine.adopt()
@@ -346,7 +346,7 @@ import subprocess, sys, time
 sys.path.insert(0, {tests!r})
 import tiny
 from pathlib import Path
-from hubsmith.vm import Hardware, Lasting, Testbed, VirtualMachine
+from hubsmith.vm import Hardware, PersistentMachines, Testbed, VirtualMachine
 with Testbed(Path({base!r})) as bed:
     machine = VirtualMachine(bed, "m", tiny.make_image(bed.folder / "i.raw"), Hardware(firmware="bios", memory_mb=64))
     machine.start()

@@ -57,9 +57,9 @@ class ArtifactsGone(FetchError):
     """
 
     def __init__(
-        self, gone: Sequence[Artifact], details: Sequence[str] = (), mend: str = "hubsmith lock --upgrade"
+        self, gone: Sequence[Artifact], details: Sequence[str] = (), hint: str = "hubsmith lock --upgrade"
     ) -> None:
         self.gone = list(gone)
         count = "1 artifact is" if len(gone) == 1 else f"{len(gone)} artifacts are"
         lines = details or [str(artifact) for artifact in gone]
-        super().__init__(f"{count} gone from the archive" + "".join(f"\n  - {line}" for line in lines), mend=mend)
+        super().__init__(f"{count} gone from the archive" + "".join(f"\n  - {line}" for line in lines), hint=hint)

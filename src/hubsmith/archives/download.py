@@ -124,7 +124,7 @@ class Downloader:
                 raise FetchError(str(error), where=what) from None
             except _Passing as error:
                 if attempt == ATTEMPTS:
-                    raise FetchError(f"{error} ({ATTEMPTS} attempts)", where=what, mend="run it again later") from None
+                    raise FetchError(f"{error} ({ATTEMPTS} attempts)", where=what, hint="run it again later") from None
                 log.debug("%s: %s; attempt %d", what, error, attempt + 1)
                 if self.stop.wait(BACK_OFF * 2 ** (attempt - 1)):
                     break

@@ -40,7 +40,7 @@ def debian_mirrors() -> dict[str, str]:
             raise LockError(
                 f"apt on this computer has no mirror of the archive {archive!r}",
                 where="apt-get indextargets",
-                mend=f"add it to /etc/apt/sources.list.d and run `apt-get update`, or set {OVERRIDES[archive]}",
+                hint=f"add it to /etc/apt/sources.list.d and run `apt-get update`, or set {OVERRIDES[archive]}",
             )
     return found
 
@@ -70,7 +70,7 @@ def debian_keyring() -> Path:
     """
     path = Path(os.environ.get("HUBSMITH_DEBIAN_KEYRING") or "/usr/share/keyrings/debian-archive-keyring.gpg")
     if not path.exists():
-        raise LockError("the keyring of the Debian archive is not installed", where=str(path), mend="scripts/setup")
+        raise LockError("the keyring of the Debian archive is not installed", where=str(path), hint="scripts/setup")
     return path
 
 
@@ -143,7 +143,7 @@ def npm_config() -> NpmConfig:
     found = _npm_options()
     registry = os.environ.get("HUBSMITH_NPM_REGISTRY") or found.get("registry")
     if not registry:
-        raise LockError("npm on this computer has no registry", where="npm config", mend="set HUBSMITH_NPM_REGISTRY")
+        raise LockError("npm on this computer has no registry", where="npm config", hint="set HUBSMITH_NPM_REGISTRY")
     return NpmConfig(registry.rstrip("/") + "/", found.get("cafile"), found.get("https-proxy"))
 
 

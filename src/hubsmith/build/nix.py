@@ -127,7 +127,7 @@ def _insist_fetched(image: str, locks: Sequence[Lock]) -> None:
     missing = [str(paths[path]) for path in sorted(nixstore.invalid(list(paths)))]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise BuildError(f"not fetched: {', '.join(missing[:3])}{more}", where=image, mend=f"hubsmith fetch {image}")
+        raise BuildError(f"not fetched: {', '.join(missing[:3])}{more}", where=image, hint=f"hubsmith fetch {image}")
 
 
 def _forget(root: Path, image: str, arguments: list[str]) -> list[str]:
@@ -154,7 +154,7 @@ def _forget(root: Path, image: str, arguments: list[str]) -> list[str]:
         raise BuildError(
             "cannot be made anew, it is in use",
             where=others[0],
-            mend=f"end or delete {used[others[0]].split(' -> ')[0]}",
+            hint=f"end or delete {used[others[0]].split(' -> ')[0]}",
         )
     return ["--check"] if used else []
 

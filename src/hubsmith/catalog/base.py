@@ -129,5 +129,5 @@ def chosen(entries: list[Entry], name: str) -> Entry:
     ]
     if not found:
         known: Mapping[str, None] = dict.fromkeys(f"{one.image}@{one.version}" for one in entries)
-        raise CatalogError(f"no image {name!r} in the catalog; {nearest(name, known)}", mend="hubsmith catalog list")
+        raise CatalogError(f"no image {name!r} in the catalog; {nearest(name, known)}", hint="hubsmith catalog list")
     return max(found, key=lambda one: (one.made, one.version))

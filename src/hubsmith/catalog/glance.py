@@ -49,7 +49,7 @@ class GlanceCatalog:
             self.image = self.connection.image
         except sdk_errors.ConfigException as error:
             raise CatalogError(
-                f"no cloud {cloud!r}: {error}", mend="docs/operators/release.md says where clouds.yaml goes"
+                f"no cloud {cloud!r}: {error}", hint="docs/operators/release.md says where clouds.yaml goes"
             ) from error
         except (auth_errors.ClientException, sdk_errors.SDKException, RequestException) as error:
             raise _refused("cannot log in", cloud, error) from error
@@ -106,7 +106,7 @@ class GlanceCatalog:
             if time.monotonic() > deadline:
                 raise CatalogError(
                     "another upload is in progress, or the cloud has not noticed that it was interrupted",
-                    where=f"{self.cloud}: image {image_id}", mend=f"hubsmith catalog retire {image_id} --delete",
+                    where=f"{self.cloud}: image {image_id}", hint=f"hubsmith catalog retire {image_id} --delete",
                 )  # fmt: skip
             time.sleep(2)
 
@@ -121,7 +121,7 @@ class GlanceCatalog:
         if found.get("status") != "active":
             raise CatalogError(
                 f"the upload failed: the image is {found.get('status', 'gone')}", where=self._where(entry),
-                mend="run it again",
+                hint="run it again",
             )  # fmt: skip
 
     def check(self, entry: Entry, upload: Upload) -> None:
@@ -138,7 +138,7 @@ class GlanceCatalog:
             raise CatalogError(
                 f"the cloud stored other bytes than were sent ({found['size']} of {size} bytes, {algorithm} "
                 f"{theirs[:12]}… instead of {ours[:12]}…); the image was deleted",
-                where=self._where(entry), mend="run it again",
+                where=self._where(entry), hint="run it again",
             )  # fmt: skip
 
     def offer(self, entry: Entry, upload: Upload, visibility: str) -> Entry:
@@ -238,4 +238,4 @@ def _refused(what: str, where: str, error: Exception) -> CatalogError:
         413: "hubsmith catalog retire NAME --delete   # or ask for a larger quota",
     }
     message = getattr(error, "details", None) or str(error) or type(error).__name__
-    return CatalogError(f"{what}: {message}", where=where, mend=hints.get(int(status or 0), "run it again"))
+    return CatalogError(f"{what}: {message}", where=where, hint=hints.get(int(status or 0), "run it again"))

@@ -24,7 +24,7 @@ def upload_of(release: Release, disk_format: str) -> Upload:
     """
     if why := unproven(release.report, release.about.image_sha256):
         raise HubsmithError(
-            f"cannot publish: {why}", where=str(release.folder), mend=f"hubsmith test {release.about.image}"
+            f"cannot publish: {why}", where=str(release.folder), hint=f"hubsmith test {release.about.image}"
         )
     file = {"qcow2": release.qcow2, "raw": release.raw}[disk_format]
     sha256 = checksums(release.folder).get(file.name, "")
@@ -73,7 +73,7 @@ def _there(entries: list[Entry], upload: Upload, visibility: str) -> Entry | Non
             raise CatalogError(
                 f"another image is already published as {one.name}",
                 where=one.id,
-                mend="hubsmith release IMAGE --version ANOTHER",
+                hint="hubsmith release IMAGE --version ANOTHER",
             )  # fmt: skip
         if (one.sha256, one.visibility) == (upload.sha256, visibility):
             return one
@@ -94,7 +94,7 @@ def retire(catalog: Catalog, entry: Entry, *, delete: bool) -> str:
     if users := catalog.users(entry):
         raise CatalogError(
             f"in use by {', '.join(sorted(users)[:5])}{' and others' if len(users) > 5 else ''}", where=entry.name,
-            mend="hubsmith catalog retire NAME   # hides it",
+            hint="hubsmith catalog retire NAME   # hides it",
         )  # fmt: skip
     catalog.delete(entry)
     return "deleted"

@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
         raise HarnessFailed("the harness failed; the image was not judged", where=str(report))
     raise ImageFailed(
         f"not proven: {found['counts']['missing']} tests are missing", where=str(report),
-        mend=f"hubsmith test {args.image}",
+        hint=f"hubsmith test {args.image}",
     )  # fmt: skip
 
 

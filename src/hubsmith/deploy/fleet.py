@@ -16,7 +16,7 @@ from hubsmith.deploy.qemu import LAN, QemuMachine, Replacing
 from hubsmith.deploy.record import Record
 from hubsmith.errors import HubsmithError
 from hubsmith.threads import results
-from hubsmith.vm import Lasting
+from hubsmith.vm import PersistentMachines
 from hubsmith.words import nearest
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ class Fleet:
         lan = self.record.folder / f"lan-{LAN}"
         if lan.exists() and not only:
             # It goes on for nobody.
-            with Lasting(self.record.folder) as place:
+            with PersistentMachines(self.record.folder) as place:
                 place.lan(LAN).end()
 
     def _split(self, chosen: Mapping[str, QemuMachine]) -> tuple[dict[str, QemuMachine], dict[str, QemuMachine]]:

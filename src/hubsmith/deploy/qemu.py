@@ -24,11 +24,11 @@ from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.files import settle, sync
 from hubsmith.output import Output
 from hubsmith.run import run
-from hubsmith.vm import Hardware, Instance, Lasting, Machine, Volume
+from hubsmith.vm import Hardware, Instance, Machine, PersistentMachines, Volume
 from hubsmith.vm.accel import require_tools
 from hubsmith.vm.command import DISK, mac, volume_file
-from hubsmith.vm.place import Adopted
 from hubsmith.vm.ssh import write_config
+from hubsmith.vm.state_dir import Adopted
 from hubsmith.vm.waits import wait_until
 
 #: In records of earlier versions: the disk is that of the machine before this one and is to be deleted.
@@ -95,8 +95,8 @@ class QemuMachine:
         :raises HubsmithError: it was never made.
         """
         if not self.known:
-            raise HubsmithError("it does not exist", where=self.name, mend="hubsmith up FILE")
-        with Lasting(self.record.folder) as place:
+            raise HubsmithError("it does not exist", where=self.name, hint="hubsmith up FILE")
+        with PersistentMachines(self.record.folder) as place:
             yield self._adopted(place)
 
     @contextmanager
@@ -107,7 +107,7 @@ class QemuMachine:
         """
         with self.machine() as machine:
             if not machine.running:
-                raise HubsmithError("it does not run", where=self.name, mend="hubsmith up FILE")
+                raise HubsmithError("it does not run", where=self.name, hint="hubsmith up FILE")
             yield machine
 
     def ssh_config(self) -> Path:
@@ -118,7 +118,7 @@ class QemuMachine:
         with self.running() as machine:
             return write_config(machine.folder, self.name, machine.port(22), machine.user, machine.key)
 
-    def _adopted(self, place: Lasting) -> Machine:
+    def _adopted(self, place: PersistentMachines) -> Machine:
         wanted = self.known["wanted"]
         machine = self._machine(
             place,
@@ -243,7 +243,7 @@ class QemuMachine:
         """
         self.prepare(replacing)
         self.record.save()
-        with Lasting(self.record.folder) as place:
+        with PersistentMachines(self.record.folder) as place:
             done = "is up already"
             if not self.has_disk or (changes := self._changes()):
                 done = "replaced" if self.has_disk else "made"
@@ -274,7 +274,7 @@ class QemuMachine:
         if not self.known and (self.folder / DISK).exists():
             raise HubsmithError(
                 f"there is a disk without a record of its machine ({MACHINE})", where=str(self.folder),
-                mend="move the folder away, then run the command again",
+                hint="move the folder away, then run the command again",
             )  # fmt: skip
         if self.has_disk:
             if not (changes := self._changes()):
@@ -287,13 +287,13 @@ class QemuMachine:
         why = f"it exists with {' and '.join(changes)}"
         if replacing is Replacing.NEVER:
             raise HubsmithError(
-                why, where=self.name, mend="hubsmith deploy FILE   # a new machine that keeps its volumes"
+                why, where=self.name, hint="hubsmith deploy FILE   # a new machine that keeps its volumes"
             )
         if replacing is Replacing.KEEPING_HOMES and self._has_homes():
             raise HubsmithError(
                 f"{why}, and its homes are on its system disk, which a new machine does not get (docs/operators/"
                 "data-volume.md says how to have them on a volume)",
-                where=self.name, mend="hubsmith deploy FILE --delete-homes   # deletes homes, passwords, certificate",
+                where=self.name, hint="hubsmith deploy FILE --delete-homes   # deletes homes, passwords, certificate",
             )  # fmt: skip
 
     def _make(self) -> None:
@@ -333,7 +333,7 @@ class QemuMachine:
             return "restarted"
 
     def _machine(
-        self, place: Lasting, host: Host, image: Path, settings: str, nic: Mapping[str, Any] | None
+        self, place: PersistentMachines, host: Host, image: Path, settings: str, nic: Mapping[str, Any] | None
     ) -> Machine:
         hardware = Hardware(
             memory_mb=host.memory_mb, cpus=host.cpus, firmware=host.firmware, disk_size_gb=host.disk_gb, durable=True,
@@ -387,7 +387,7 @@ class QemuMachine:
             if machine.stalled:
                 raise HubsmithError(
                     "the machine has stopped: the disk of this computer is full", where=self.name,
-                    mend="free some space, then run the command again",
+                    hint="free some space, then run the command again",
                 )  # fmt: skip
 
         return alive
@@ -422,7 +422,7 @@ class QemuMachine:
         """Forget a machine that does not run, with its disks."""
         self.record.forget_machine(self.name)
         if self.nic:
-            with Lasting(self.record.folder) as place:
+            with PersistentMachines(self.record.folder) as place:
                 place.lan(LAN).detach(self.name)
 
 

@@ -70,7 +70,7 @@ class Record:
                 raise
             raise HubsmithError(
                 f"the disk is full: {str(error).splitlines()[-1]}", where=str(self.folder),
-                mend="free some space, then run the command again",
+                hint="free some space, then run the command again",
             ) from error  # fmt: skip
 
     def _make(self) -> None:
@@ -85,7 +85,7 @@ class Record:
             except BlockingIOError:
                 raise HubsmithError(
                     "another `hubsmith up` or `down` is at work on this deployment", where=self.folder.name,
-                    mend="wait for its end, then run it again",
+                    hint="wait for its end, then run it again",
                 ) from None  # fmt: skip
             yield
 

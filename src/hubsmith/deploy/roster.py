@@ -80,7 +80,7 @@ def write_new(folder: Path, contents: dict[str, str]) -> list[Path]:
     files = [folder / name for name in contents]
     if there := [file for file in files if file.exists()]:
         raise HubsmithError(
-            "is there already, and is not written over", where=str(there[0]), mend="name another folder"
+            "is there already, and is not written over", where=str(there[0]), hint="name another folder"
         )
     if not folder.exists():
         folder.mkdir(mode=0o700, parents=True)

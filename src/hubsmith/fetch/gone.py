@@ -34,7 +34,7 @@ def explain(error: ArtifactsGone, suite: str) -> ArtifactsGone:
             reasons |= _successors(debian, suite)
         except HubsmithError as failed:
             reasons |= dict.fromkeys(debian, f"(its successor cannot be looked up: {failed.what})")
-    return ArtifactsGone(error.gone, [f"{artifact}: {reasons[artifact]}" for artifact in error.gone], error.mend or "")
+    return ArtifactsGone(error.gone, [f"{artifact}: {reasons[artifact]}" for artifact in error.gone], error.hint or "")
 
 
 def _successors(gone: Sequence[Artifact], suite: str) -> dict[Artifact, str]:

@@ -52,7 +52,7 @@ def insist_usable() -> None:
         raise FetchError(
             "you can neither write to the Nix store nor reach a Nix daemon",
             where=str(socket),
-            mend="run as root, or install a daemon: docs/contributing/getting-started.md, section “As a normal user”",
+            hint="run as root, or install a daemon: docs/contributing/getting-started.md, section “As a normal user”",
         )
 
 

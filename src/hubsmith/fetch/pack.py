@@ -68,7 +68,7 @@ def _write(stream: IO[bytes], locks: Mapping[str, Lock], cache: Cache) -> None:
             if not cache.has(sha256, artifact.size):
                 path = Path(artifact_path(artifact))
             if files.sha256(path) != sha256:
-                raise FetchError("the file is damaged", where=str(path), mend=f"delete {path}, then hubsmith fetch")
+                raise FetchError("the file is damaged", where=str(path), hint=f"delete {path}, then hubsmith fetch")
             with path.open("rb") as content:
                 add(f"artifacts/{sha256}", artifact.size, content)
 

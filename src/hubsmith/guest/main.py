@@ -24,7 +24,7 @@ def _apply(args: argparse.Namespace) -> int:
     from hubsmith.guest.apply import apply
 
     if os.geteuid() != 0:
-        raise HubsmithError("only root can apply settings", mend="sudo hubsmith apply")
+        raise HubsmithError("only root can apply settings", hint="sudo hubsmith apply")
     result = apply(Layout(args.root), boot=args.boot)
     if result.state == "refused":
         # systemd takes a leading <3> as the priority "error" of a journal line.
@@ -71,7 +71,7 @@ def _servers(args: argparse.Namespace) -> int:
     from hubsmith.guest import servers
 
     if os.geteuid() != 0:
-        raise HubsmithError("only root has the hub's token", mend="sudo hubsmith servers …")
+        raise HubsmithError("only root has the hub's token", hint="sudo hubsmith servers …")
     return servers.main(Layout(args.root), args.action, args.users, timeout=args.timeout, as_json=args.json)
 
 

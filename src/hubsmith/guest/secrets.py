@@ -29,8 +29,8 @@ def load_or_make(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         known = {}
     except ValueError:
-        mend = f"rm {path} && hubsmith apply   # new secrets; everybody must log in again"
-        raise HubsmithError("the machine's secrets are damaged", where=str(path), mend=mend) from None
+        hint = f"rm {path} && hubsmith apply   # new secrets; everybody must log in again"
+        raise HubsmithError("the machine's secrets are damaged", where=str(path), hint=hint) from None
     made = {name: secrets.token_hex(size) for name, size in NAMES.items() if name not in known}
     if made or path.stat().st_mode & 0o777 != 0o600:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

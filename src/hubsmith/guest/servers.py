@@ -38,7 +38,7 @@ class Api(UnixConnection):
             body = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise HubsmithError(f"the hub does not answer: {error}", mend="hubsmith status") from error
+            raise HubsmithError(f"the hub does not answer: {error}", hint="hubsmith status") from error
         return answer.status, json.loads(body) if body.startswith((b"{", b"[")) else None
 
 
@@ -49,7 +49,7 @@ def connect(layout: Layout) -> Api:
     """
     secrets = json.loads((layout.kept / "secrets.json").read_text())
     if not (path := layout.at(PROXY)).exists():
-        raise HubsmithError("the hub is not started", mend="hubsmith status")
+        raise HubsmithError("the hub is not started", hint="hubsmith status")
     return Api(str(path), secrets["operator_token"])
 
 
@@ -59,7 +59,7 @@ def states(api: Api) -> dict[str, str]:
     while True:
         code, page = api.ask("GET", f"users?limit=200&offset={len(found)}")
         if code != 200:
-            raise HubsmithError(f"the hub answers {code}", mend="journalctl --unit jupyterhub")
+            raise HubsmithError(f"the hub answers {code}", hint="journalctl --unit jupyterhub")
         for user in page:
             server = user["servers"].get("")
             if server is None:

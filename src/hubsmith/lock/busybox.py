@@ -22,7 +22,7 @@ def package(packages: Iterable[DebianPackage]) -> DebianPackage:
     for one in packages:
         if one.name == PACKAGE:
             return one
-    raise LockError(f"the toolchain has no {PACKAGE}", where="nix/tools.toml", mend=f'add "{PACKAGE}" to it')
+    raise LockError(f"the toolchain has no {PACKAGE}", where="nix/tools.toml", hint=f'add "{PACKAGE}" to it')
 
 
 def extract(deb: Path, target: Path) -> None:

@@ -54,21 +54,21 @@ def locate(root: Path, name: str, *, refreshed: bool = False) -> LockChoice:
     return LockChoice(committed_path(root, name), False)
 
 
-def load(path: Path, *, mend: str = "hubsmith lock") -> Lock:
+def load(path: Path, *, hint: str = "hubsmith lock") -> Lock:
     """Read a lock.
 
-    :param mend: hint for the error message.
+    :param hint: hint for the error message.
     :raises LockError: the lock is missing, or was not written by this version of hubsmith.
     """
     try:
         return Lock.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise LockError("there is no lock", where=str(path), mend=mend) from None
+        raise LockError("there is no lock", where=str(path), hint=hint) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise LockError(
-            f"not a lock that this version reads: {key}: {first['msg']}", where=str(path), mend=mend
+            f"not a lock that this version reads: {key}: {first['msg']}", where=str(path), hint=hint
         ) from None
 
 
@@ -87,14 +87,14 @@ def load_matching(path: Path, inputs: Inputs) -> Lock:
 
     :raises LockError: the lock is missing or was made from another definition.
     """
-    mend = f"hubsmith lock {inputs.name}"
-    lock = load(path, mend=mend)
+    hint = f"hubsmith lock {inputs.name}"
+    lock = load(path, hint=hint)
     if lock.image != inputs.name:
-        raise LockError(f"this is the lock of {lock.image!r}, not of {inputs.name!r}", where=str(path), mend=mend)
+        raise LockError(f"this is the lock of {lock.image!r}, not of {inputs.name!r}", where=str(path), hint=hint)
     if lock.inputs_sha256 != inputs.sha256:
         raise LockError(
             "the lock does not match its definition: the packages asked for, or an extended image, changed",
             where=str(path),
-            mend=mend,
+            hint=hint,
         )
     return lock

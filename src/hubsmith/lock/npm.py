@@ -48,7 +48,7 @@ def node_of(packages: Sequence[DebianPackage], where: str) -> str:
     raise LockError(
         "the modules ask for npm trees, but the image has no Node.js",
         where=where,
-        mend='add "nodejs" to the Debian packages of the module',
+        hint='add "nodejs" to the Debian packages of the module',
     )
 
 

@@ -89,7 +89,7 @@ def target_of(packages: Sequence[DebianPackage], where: str) -> Target:
         raise LockError(
             "the modules ask for Python environments, but the image has no Python",
             where=where,
-            mend='add "python3" to the Debian packages of the module',
+            hint='add "python3" to the Debian packages of the module',
         )
     return Target(python, glibc)
 

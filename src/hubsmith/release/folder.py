@@ -62,7 +62,7 @@ class Release:
         """
         file = folder / ABOUT
         if not file.is_file():
-            raise HubsmithError(f"not a release: no {ABOUT}", where=str(folder), mend="hubsmith release IMAGE")
+            raise HubsmithError(f"not a release: no {ABOUT}", where=str(folder), hint="hubsmith release IMAGE")
         try:
             return cls(folder, About.model_validate_json(file.read_text(encoding="utf-8")))
         except (ValidationError, UnicodeDecodeError) as error:
@@ -144,5 +144,5 @@ def find(place: Path, name: str) -> Release:
         if Path(name).is_dir():
             return Release.load(Path(name))
         known = [one.folder.name for one in releases(place)]
-        raise HubsmithError(f"no release {name!r}; {nearest(name, known)}", mend="hubsmith release IMAGE")
+        raise HubsmithError(f"no release {name!r}; {nearest(name, known)}", hint="hubsmith release IMAGE")
     return Release.load(place / name)

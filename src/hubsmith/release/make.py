@@ -117,16 +117,16 @@ def _proven(root: Path, output: Output) -> str:
     if files.sha256(disk) != sha256:
         raise HubsmithError(
             f"the disk was changed after the build ({SUMS} has another checksum)", where=str(disk),
-            mend=f"hubsmith build {output.image}",
+            hint=f"hubsmith build {output.image}",
         )  # fmt: skip
     manifest = output.manifest
     if dumps(manifest_of(root, output.image, refreshed=manifest["lock"]["refreshed"])) != dumps(manifest):
         raise HubsmithError(
-            "the image was not built from this tree", where=str(disk), mend=f"hubsmith build {output.image}"
+            "the image was not built from this tree", where=str(disk), hint=f"hubsmith build {output.image}"
         )
     report = output.folder / REPORT
     if why := unproven(table(report), sha256):
-        raise HubsmithError(why, where=str(report), mend=f"hubsmith test {output.image}")
+        raise HubsmithError(why, where=str(report), hint=f"hubsmith test {output.image}")
     return sha256
 
 
@@ -134,6 +134,6 @@ def _the_same(release: Release, sha256: str) -> Release:
     if release.about.image_sha256 != sha256:
         raise HubsmithError(
             "another image was released with this version", where=str(release.folder),
-            mend="hubsmith release IMAGE --version ANOTHER",
+            hint="hubsmith release IMAGE --version ANOTHER",
         )  # fmt: skip
     return release

@@ -34,14 +34,14 @@ def sign(file: Path, key: Path) -> Path:
     if not key.is_file():
         raise HubsmithError(
             "the signing key is missing", where=str(key),
-            mend=f"mkdir -p {key.parent} && ssh-keygen -t ed25519 -C hubsmith-release -f {key}",
+            hint=f"mkdir -p {key.parent} && ssh-keygen -t ed25519 -C hubsmith-release -f {key}",
         )  # fmt: skip
     try:
         run(["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", NAMESPACE, file])
     except CommandFailed as error:
         raise HubsmithError(
             f"the key cannot sign: {error.stderr.strip()}", where=str(key),
-            mend=f"ssh-add {key}   # if it has a passphrase; then --key {key}.pub",
+            hint=f"ssh-add {key}   # if it has a passphrase; then --key {key}.pub",
         ) from error  # fmt: skip
     return file.with_name(f"{file.name}.sig")
 
@@ -60,7 +60,7 @@ def check(file: Path, keys: Path) -> str:
     if not keys.is_file():
         raise HubsmithError(
             "the file of trusted public keys is missing", where=str(keys),
-            mend="hubsmith verify FOLDER --keys FILE   # ask the publisher of the release for it",
+            hint="hubsmith verify FOLDER --keys FILE   # ask the publisher of the release for it",
         )  # fmt: skip
     trusted = [line.strip() for line in keys.read_text(encoding="utf-8").splitlines() if line.strip()]
     lines = [f'{IDENTITY} namespaces="{NAMESPACE}" {line}\n' for line in trusted if not line.startswith("#")]

@@ -140,7 +140,7 @@ class Watch:
             raise HarnessFailed(
                 f"the test reads {', '.join(stray[:5])}, which is not among its inputs: a proof would outlive a change",
                 where=item.nodeid,
-                mend='@pytest.mark.reads("' + stray[0] + '")',
+                hint='@pytest.mark.reads("' + stray[0] + '")',
             )
 
     @staticmethod

@@ -60,7 +60,7 @@ def image_file(name: str) -> Path:
     try:
         return Output.of(project_root(), name).disk
     except HubsmithError as error:
-        raise HarnessFailed(error.what, where=error.where, mend=error.mend) from None
+        raise HarnessFailed(error.what, where=error.where, hint=error.hint) from None
 
 
 @pytest.fixture(scope="session")

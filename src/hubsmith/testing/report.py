@@ -51,7 +51,7 @@ def write_report(path: Path, image: str, content: dict[str, Any]) -> None:
     """
     disk = image_file(image)
     if files.sha256(disk) != content["sha256"]:
-        raise HubsmithError("it is not what was built", where=str(disk), mend=f"hubsmith build {image}")
+        raise HubsmithError("it is not what was built", where=str(disk), hint=f"hubsmith build {image}")
     files.write(path, files.canonical(content))
 
 

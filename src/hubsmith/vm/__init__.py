@@ -11,15 +11,15 @@ from hubsmith.vm.hardware import Hardware, Volume
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import Snapshot, VirtualMachine
 from hubsmith.vm.metadata import SOURCES, Instance, Source
-from hubsmith.vm.place import Lasting
+from hubsmith.vm.state_dir import PersistentMachines
 from hubsmith.vm.testbed import Testbed
 
 __all__ = [
     "SOURCES",
     "Hardware",
     "Instance",
-    "Lasting",
     "Machine",
+    "PersistentMachines",
     "Snapshot",
     "Source",
     "Testbed",

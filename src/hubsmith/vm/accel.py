@@ -84,7 +84,7 @@ def boots(accelerator: Accelerator, timeout: float = PROBE_TIMEOUT) -> tuple[boo
     :raises HarnessFailed: the firmware is not installed.
     """
     if not OVMF_CODE.exists():
-        raise HarnessFailed(f"the UEFI firmware {OVMF_CODE} is not installed", mend="scripts/setup")
+        raise HarnessFailed(f"the UEFI firmware {OVMF_CODE} is not installed", hint="scripts/setup")
     with tempfile.TemporaryDirectory(prefix="hubsmith-probe-") as name:
         folder = Path(name)
         shutil.copyfile(OVMF_VARS, folder / "vars.fd")
@@ -127,7 +127,7 @@ def detect() -> Accelerator:
     """
     if chosen := os.environ.get(CHOICE):
         if chosen not in ("kvm", "tcg"):
-            raise HubsmithError(f'unknown accelerator "{chosen}"', where=f"${CHOICE}", mend=f"{CHOICE}=tcg, or kvm")
+            raise HubsmithError(f'unknown accelerator "{chosen}"', where=f"${CHOICE}", hint=f"{CHOICE}=tcg, or kvm")
         return Accelerator("kvm" if chosen == "kvm" else "tcg", f"${CHOICE} says so")
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         why = "permission denied" if DEVICE.exists() else "not found"
@@ -173,8 +173,8 @@ def require_tools() -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     missing += [str(file) for file in (OVMF_CODE, OVMF_VARS) if not file.exists()]
     if missing:
-        raise HubsmithError(f"not installed: {', '.join(missing)}", mend="scripts/setup")
+        raise HubsmithError(f"not installed: {', '.join(missing)}", hint="scripts/setup")
     version = qemu_version()
     number = re.search(r"version (\d+)\.(\d+)", version)
     if number is None or tuple(map(int, number.groups())) < QEMU_MINIMUM:
-        raise HubsmithError(f"{version}: at least {'.'.join(map(str, QEMU_MINIMUM))} is required", mend="scripts/setup")
+        raise HubsmithError(f"{version}: at least {'.'.join(map(str, QEMU_MINIMUM))} is required", hint="scripts/setup")

@@ -30,7 +30,7 @@ def virtual_size(image: Path) -> int:
 
 def _info(image: Path) -> dict[str, Any]:
     if not image.is_file():
-        raise HubsmithError("there is no such disk image", where=str(image), mend="hubsmith build")
+        raise HubsmithError("there is no such disk image", where=str(image), hint="hubsmith build")
     # Give the format explicitly: a guest could write a header that makes QEMU's probing open another file.
     kind = "qcow2" if image.open("rb").read(4) == b"QFI\xfb" else "raw"
     # -U: a running machine may have locked the file.

@@ -19,8 +19,8 @@ from hubsmith.vm.accel import Accelerator
 from hubsmith.vm.hardware import Hardware
 from hubsmith.vm.machine import Snapshot, VirtualMachine
 from hubsmith.vm.metadata import Instance, Source
-from hubsmith.vm.place import Place
 from hubsmith.vm.ssh import UNREACHABLE, Done, Ssh, sudo, write_config
+from hubsmith.vm.state_dir import StateDir
 from hubsmith.vm.testbed import ssh_key
 from hubsmith.vm.waits import scaled, wait_until
 
@@ -38,7 +38,7 @@ class Machine(VirtualMachine):
 
     def __init__(
         self,
-        testbed: Place,
+        testbed: StateDir,
         name: str,
         image: Path,
         hardware: Hardware | None = None,
@@ -347,7 +347,7 @@ class Machine(VirtualMachine):
             raise HarnessFailed(f"the clock of the restored {self.name!r} is {guest - asked:.0f} s off")
 
     @classmethod
-    def clone(cls, testbed: Place, name: str, snapshot: Snapshot, **more: Any) -> Machine:
+    def clone(cls, testbed: StateDir, name: str, snapshot: Snapshot, **more: Any) -> Machine:
         """Create a machine from a snapshot.
 
         It has the addresses of the saved machine: do not put two of them on one network.

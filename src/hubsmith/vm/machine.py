@@ -22,8 +22,8 @@ from hubsmith.vm.accel import OVMF_VARS, Accelerator, detect
 from hubsmith.vm.command import Attachments
 from hubsmith.vm.console import Console
 from hubsmith.vm.hardware import Hardware
-from hubsmith.vm.place import Adopted, Place, Process
 from hubsmith.vm.qmp import QmpClient
+from hubsmith.vm.state_dir import Adopted, Process, StateDir
 from hubsmith.vm.testbed import free_memory_mb, kill
 from hubsmith.vm.waits import scaled, wait_until
 
@@ -60,7 +60,7 @@ class VirtualMachine:
 
     def __init__(
         self,
-        testbed: Place,
+        testbed: StateDir,
         name: str,
         image: Path,
         hardware: Hardware | None = None,
@@ -69,7 +69,7 @@ class VirtualMachine:
         accelerator: Accelerator | None = None,
     ) -> None:
         if not image.is_file():
-            raise HubsmithError("there is no such disk image", where=str(image), mend="hubsmith build")
+            raise HubsmithError("there is no such disk image", where=str(image), hint="hubsmith build")
         self.testbed, self.name, self.image = testbed, name, image.resolve()
         # MAC addresses are derived from this name. A clone keeps the name of the machine that was saved.
         self.origin = name
@@ -178,7 +178,7 @@ class VirtualMachine:
     def stalled(self) -> bool:
         """Whether QEMU has stopped the guest because the host's disk is full (:meth:`go_on`)."""
         status = self.qmp.execute("query-status")["status"]
-        if self.testbed.lasting:
+        if self.testbed.persistent:
             self._hang_up()
         return bool(status == "io-error")
 
@@ -379,7 +379,7 @@ class VirtualMachine:
             self._try_launch(fresh, incoming, timeout)
         listening = forwarded(self.qmp.human("info usernet"))
         self.ports = {guest: listening[guest] for guest in self.ports}
-        if self.testbed.lasting:
+        if self.testbed.persistent:
             self.let_go()
 
     def _try_launch(self, ports: Mapping[int, int], incoming: bool, timeout: float) -> None:

@@ -33,7 +33,7 @@ TICK = 0.25
 START = 20.0
 
 
-class LastingLan:
+class PersistentLan:
     """Private network whose switch outlives the command.
 
     :param folder: folder of the network, created if necessary.

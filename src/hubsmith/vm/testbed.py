@@ -34,7 +34,7 @@ from hubsmith.errors import HarnessFailed
 from hubsmith.run import run, spawn
 from hubsmith.vm import keeper
 from hubsmith.vm.lan import Lan
-from hubsmith.vm.place import Process
+from hubsmith.vm.state_dir import Process
 
 if TYPE_CHECKING:
     from hubsmith.vm.machine import VirtualMachine
@@ -56,7 +56,7 @@ class Testbed:
         machines, so several GB should be free.
     """
 
-    lasting = False
+    persistent = False
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     def __init__(self, base: Path | None = None) -> None:

@@ -61,14 +61,14 @@ def read(path: Path) -> Report:
 
     :raises HubsmithError: there is none, or it is too old.
     """
-    mend = "systemctl restart hubsmith-status"
+    hint = "systemctl restart hubsmith-status"
     try:
         raw = json.loads(path.read_text())
     except FileNotFoundError:
-        raise HubsmithError("the status service has not reported yet", where=str(path), mend=mend) from None
+        raise HubsmithError("the status service has not reported yet", where=str(path), hint=hint) from None
     age = uptime() - raw["uptime"]
     if age > STALE:
-        raise HubsmithError(f"the last report is {age:.0f} s old", where=str(path), mend=mend)
+        raise HubsmithError(f"the last report is {age:.0f} s old", where=str(path), hint=hint)
     return Report(tuple(Item(**item) for item in raw["items"]), raw["uptime"], raw["time"])
 
 

@@ -1,6 +1,6 @@
 """Owners of machines: the interface, and the implementation whose machines outlive the command.
 
-:class:`~hubsmith.vm.testbed.Testbed` is for tests, :class:`Lasting` for deployments.
+:class:`~hubsmith.vm.testbed.Testbed` is for tests, :class:`PersistentMachines` for deployments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from hubsmith.run import spawn
-from hubsmith.vm.switch import LastingLan
+from hubsmith.vm.switch import PersistentLan
 
 if TYPE_CHECKING:
     from hubsmith.vm.machine import VirtualMachine
@@ -43,15 +43,15 @@ class Network(Protocol):
         """Connect a NIC of the machine in that folder."""
 
 
-class Place(Protocol):
+class StateDir(Protocol):
     """Folder, processes and private networks of some machines.
 
-    :ivar lasting: whether machines keep running when this object is closed.
+    :ivar persistent: whether machines keep running when this object is closed.
     """
 
     folder: Path
     machines: list[VirtualMachine]
-    lasting: bool
+    persistent: bool
 
     def spawn(
         self,
@@ -71,7 +71,7 @@ class Place(Protocol):
         """Register a function to be called on close."""
 
 
-class Lasting:
+class PersistentMachines:
     """Machines that keep running when the command exits; a context manager.
 
     Processes that only serve the command, such as SSH connections, end with it.
@@ -79,7 +79,7 @@ class Lasting:
     :param folder: folder of the machines, which is kept.
     """
 
-    lasting = True
+    persistent = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -109,9 +109,9 @@ class Lasting:
             self._helpers.append(child)
         return child
 
-    def lan(self, name: str) -> LastingLan:
+    def lan(self, name: str) -> PersistentLan:
         """Return the private network of that name. Its switch keeps running, like the machines."""
-        return LastingLan(self.folder / f"lan-{name}")
+        return PersistentLan(self.folder / f"lan-{name}")
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Ignore the function: nothing happens to the machines on close."""
@@ -124,7 +124,7 @@ class Lasting:
             child.kill()
             child.wait(10)
 
-    def __enter__(self) -> Lasting:
+    def __enter__(self) -> PersistentMachines:
         return self
 
     def __exit__(self, *_: object) -> None:
