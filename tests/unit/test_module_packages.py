@@ -7,13 +7,13 @@ import re
 import tomllib
 from pathlib import Path
 
-from hubsmith.build.stages.root import GUEST_FILES, GUEST_ROOMS
+from hubsmith import code
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / "modules"
 PYTHON = "files/usr/lib/hubsmith/python"
 #: The parts of hubsmith's own package that are in an image.
-GUEST = {f"hubsmith.{name}" for name in (*GUEST_ROOMS, *(file.removesuffix(".py") for file in GUEST_FILES))}
+GUEST = {".".join(file.removesuffix(".py").split("/")[:2]) for file in code.guest_files(ROOT / "src")}
 
 
 def topics() -> list[str]:

@@ -286,7 +286,7 @@ def judged(tree: Path, template: str, when: str = "good", reads: str = '"cluster
     (module / "templates").mkdir(parents=True)
     (module / "settings.py").write_text(HEAD + LAMP + BRIGHT + FACT)
     (module / "module.toml").write_text(
-        f'[module]\nsummary = "A lamp"\nrequires = ["cluster"]\n[settings]\nreads = [{reads}]\n'
+        f'[module]\nsummary = "A lamp"\nrequires = ["swarm-cluster"]\n[settings]\nreads = [{reads}]\n'
         f'[[templates]]\nsource = "lamp.j2"\ntarget = "/run/hubsmith/lamp"\nwhen = "{when}"\n'
     )
     (module / "templates/lamp.j2").write_text(template)
