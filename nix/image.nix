@@ -34,14 +34,15 @@ let
     });
 
   # Of an image that extends another one the lock says it: only Python resolves `extends`.
-  defined =
-    let own = builtins.fromTOML (builtins.readFile (tree + "/images/${name}.toml"));
+  definedOf = image:
+    let own = builtins.fromTOML (builtins.readFile (tree + "/images/${image}.toml"));
     in
-    locked.inherited or {
+    (lockedOf image).inherited or {
       suite = own.image.suite or "trixie";
       containers = own.image.containers or [ ];
       container = own ? container;
     };
+  defined = definedOf name;
   inherit (defined) suite containers;
 
   debs = map
@@ -67,10 +68,10 @@ let
     };
   };
 
-  scripts = [ "packages" ]
-    ++ (if locked.python == { } then [ ] else [ "python_env" ])
-    ++ (if locked.npm == { } then [ ] else [ "npm_env" ])
-    ++ (if defined.container then [ "container" ] else [ "base" "initrd" "root" "image" ]);
+  scriptsOf = image: [ "packages" ]
+    ++ (if (lockedOf image).python == { } then [ ] else [ "python_env" ])
+    ++ (if (lockedOf image).npm == { } then [ ] else [ "npm_env" ])
+    ++ (if (definedOf image).container then [ "container" ] else [ "base" "initrd" "root" "image" ]);
 
   envs = map wheels (builtins.attrNames locked.python) ++ map npm (builtins.attrNames locked.npm);
 
@@ -111,8 +112,8 @@ let
     script = "manifest";
     spec = {
       image = name;
-      # The manifest has the checksums of all code that makes the image or is in it.
-      code = package "hubsmith-code" (guest ++ code.closure (map code.stageFile scripts));
+      # The manifest has the checksums of all code that makes the image or is in it, and those of its containers.
+      code = package "hubsmith-code" (guest ++ code.closure (map code.stageFile (builtins.concatMap scriptsOf planned)));
       definitions = each (name: builtins.path { path = tree + "/images/${name}.toml"; name = "${name}.toml"; })
         (planned ++ builtins.concatMap basesOf planned);
       locks = each (name: { path = builtins.path { path = (lockOf name).path; name = "${name}.lock.json"; }; inherit (lockOf name) refreshed; }) planned;
