@@ -90,6 +90,7 @@ def test_checksums_are_right_and_complete(output: Output) -> None:
     assert {path.name for path in output.folder.iterdir()} - others == sums.keys()
 
 
+@pytest.mark.reads("src/hubsmith/**/*")
 def test_the_manifest_is_the_plan_of_this_tree(output: Output) -> None:
     text = (output.folder / "manifest.json").read_text()
     plan = dumps(manifest_of(ROOT, output.name, refreshed=json.loads(text)["lock"]["refreshed"]))

@@ -24,7 +24,8 @@ def make(image: Path, size: int, volume_id: int, tree: Path) -> None:
     with image.open("wb") as file:
         file.truncate(size)
     # --invariant: the label's time. Only newer versions take that from SOURCE_DATE_EPOCH.
-    _run("mkfs.vfat", "--invariant", "-F", "32", "-n", "ESP", "-i", f"{volume_id:08x}", image)
+    # -g: of sectors in a track, a number that divides the size; the file system would end with the last whole track.
+    _run("mkfs.vfat", "--invariant", "-F", "32", "-g", "64/32", "-n", "ESP", "-i", f"{volume_id:08x}", image)
     for path in sorted(tree.rglob("*")):
         name = f"::/{path.relative_to(tree)}"
         if path.is_dir():

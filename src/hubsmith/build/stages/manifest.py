@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,10 +22,11 @@ def main() -> None:
     links |= {f"images/{name}.toml": file for name, file in spec["definitions"].items()}
     links |= {f"images/{name}.lock.json": lock["path"] for name, lock in spec["locks"].items()}
     links |= {f"modules/{name}": folder for name, folder in spec["modules"].items()}
-    links |= {f"nix/{file.name}": str(file) for file in Path(spec["nix"]).iterdir()}
     for path, target in links.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).symlink_to(target)
+    # Copied: a link would have another checksum than the file.
+    shutil.copytree(spec["nix"], tree / "nix", dirs_exist_ok=True)
 
     def choose(name: str) -> LockChoice:
         return LockChoice(committed_path(tree, name), name in spec["locks"] and spec["locks"][name]["refreshed"])
