@@ -285,6 +285,14 @@ def test_what_is_read_must_be_an_input(body: str, marker: str, stray: str, proje
         assert project.run()[1] == {QUICK, GUEST}
 
 
+@pytest.mark.parametrize(("name", "stray"), [("module.toml", False), ("check.py", True)])
+def test_an_image_stands_for_what_it_is_made_of(name: str, stray: bool, project: Project) -> None:
+    text = f'FILE = "hosts/pair.toml"\n\ndef test_pair():\n    open("modules/" + "toy/{name}").close()\n'
+    project.write_all({"tests/scenarios/test_pair.py": text})
+    assert project.run("-k", "test_pair")[0] == int(stray)
+    assert (PAIR in project.proven()) != stray
+
+
 def test_the_report_of_an_image(project: Project) -> None:
     def report(*words: str) -> dict[str, Any]:
         file = project.root / "report.json"
