@@ -13,7 +13,7 @@ import pytest
 
 from hubsmith.vm.command import lan_sockets
 from hubsmith.vm.state_dir import PersistentMachines
-from hubsmith.vm.switch import RUNNING, PersistentLan
+from hubsmith.vm.switch import PLAN, RUNNING, PersistentLan
 
 ADDRESSES = {"a": b"\2\0\0\0\0\1", "b": b"\2\0\0\0\0\2", "c": b"\2\0\0\0\0\3"}
 BROADCAST = b"\xff" * 6
@@ -138,6 +138,14 @@ def test_a_machine_that_was_taken_off_hears_nothing(lan: PersistentLan, nics: di
     nics["a"].send(BROADCAST, b"hello")
     assert nics["c"].receive() == b"hello"
     assert nics["b"].hears_nothing()
+
+
+def test_who_is_on_the_network_already_needs_no_room_on_the_disk(
+    lan: PersistentLan, nics: dict[str, Nic], tmp_path: Path
+) -> None:
+    before = (lan.folder / PLAN).stat()
+    lan.attach(tmp_path / "a", "net1", "a")
+    assert (lan.folder / PLAN).stat() == before
 
 
 def test_one_switch_for_many_commands(lan: PersistentLan, nics: dict[str, Nic], tmp_path: Path) -> None:

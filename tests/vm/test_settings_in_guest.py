@@ -25,7 +25,7 @@ from hubsmith.vm.testbed import Testbed
 
 pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
 
-CASES = Path(__file__).parents[1] / "unit" / "settings_bad"
+CASES = Path(__file__).parents[2] / "tests/unit/settings_bad"
 #: One of each kind; the unit tests read all that there are. Each costs an emulated machine about 13 s.
 BAD = ("empty", "many_problems", "not_utf8", "plain_password", "provided_expired", "syntax_open_string", "unknown_key")
 SETTINGS = "/etc/hubsmith/settings.toml"

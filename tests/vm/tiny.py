@@ -34,7 +34,7 @@ def tree(folder: Path, *images: str) -> None:
         (folder / name).mkdir()
     (folder / "modules").symlink_to(Path(__file__).parents[2] / "modules")
     for name in images:
-        head = f'name = "{name}"\nsummary = "A boot sector"\nhostname = "{name}"\nmodules = ["spawner-local"]\n'
+        head = f'name = "{name}"\nsummary = "A boot sector"\nhostname = "{name}"\nmodules = ["spawner-local", "data-volume"]\n'
         (folder / "images" / f"{name}.toml").write_text(f"[image]\n{head}")
 
 

@@ -50,9 +50,12 @@ class PersistentLan:
         """
         key = str(folder / nic)
         with self._plan() as plan:
-            plan["version"] += 1
             # The switch's socket is in the machine's folder, and is deleted when the machine is replaced.
-            if key not in plan["ports"] or not (folder / lan_sockets(nic)[1]).exists():
+            missing = key not in plan["ports"] or not (folder / lan_sockets(nic)[1]).exists()
+            # A switch that starts again must be waited for, too: it has yet to follow the plan.
+            if missing or not self.running:
+                plan["version"] += 1
+            if missing:
                 plan["ports"][key] = {"member": member, "since": plan["version"]}
         self._wait(plan["version"])
 
@@ -96,8 +99,11 @@ class PersistentLan:
             fcntl.flock(lock, fcntl.LOCK_EX)
             path = self.folder / PLAN
             plan = read(path) or {"version": 0, "ports": {}, "groups": []}
+            before = files.canonical(plan)
             yield plan
-            files.write(path, files.canonical(plan))
+            # A plan that stays as it is needs no room on a full disk.
+            if (text := files.canonical(plan)) != before:
+                files.write(path, text)
 
     def _wait(self, version: int) -> None:
         deadline = time.monotonic() + START
