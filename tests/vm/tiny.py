@@ -34,8 +34,8 @@ def tree(folder: Path, *images: str) -> None:
         (folder / name).mkdir()
     (folder / "modules").symlink_to(Path(__file__).parents[2] / "modules")
     for name in images:
-        head = f'name = "{name}"\nsummary = "A boot sector"\nhostname = "{name}"\nmodules = ["spawner-local", "data-volume"]\n'
-        (folder / "images" / f"{name}.toml").write_text(f"[image]\n{head}")
+        head = f'[image]\nname = "{name}"\nsummary = "A boot sector"\nhostname = "{name}"\n'
+        (folder / "images" / f"{name}.toml").write_text(f'{head}modules = ["spawner-local", "data-volume"]\n')
 
 
 def make_image(path: Path, says: str = "") -> Path:
