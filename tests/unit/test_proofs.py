@@ -143,6 +143,7 @@ def test_what_passed_is_not_run_again_and_fast_tests_always_are(project: Project
     [
         ("tests/vm/test_guest.py", FILES["tests/vm/test_guest.py"].replace("assert", "assert 1 and"), {GUEST}),
         ("tests/vm/guest.S", "hlt\n", {GUEST}),
+        ("hosts/pair.toml", "this is no TOML", {PAIR}),
         ("tests/vm/clients.py", FILES["tests/vm/clients.py"] + "\nx = 1\n", CLIENT),
         ("src/hubsmith/vm/disks.py", "SIZE = 2\n", CLIENT),
         ("src/hubsmith/vm/keeper.py", "x = 1\n", {GUEST}),

@@ -102,8 +102,11 @@ def _identity(root: Path, name: str, kind: str) -> str:
 
 
 def _hosts_images(path: Path) -> Iterator[str]:
-    """The images of a hosts file."""
-    hosts = tomllib.loads(path.read_text(encoding="utf-8")).get("hosts")
+    """The images of a hosts file; none of any other file."""
+    try:
+        hosts = tomllib.loads(path.read_text(encoding="utf-8")).get("hosts")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return  # such as a test's example of a bad file
     for host in hosts.values() if isinstance(hosts, dict) else ():
         if isinstance(host, dict) and isinstance(host.get("image"), str):
             yield host["image"]
