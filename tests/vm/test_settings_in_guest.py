@@ -21,7 +21,6 @@ from hubsmith.vm.console import plain
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import Snapshot
 from hubsmith.vm.ssh import Done
-from hubsmith.vm.testbed import Testbed
 
 pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
 
@@ -90,9 +89,7 @@ def test_bad_settings_are_refused_as_on_the_host_and_good_ones_open_the_hub_agai
     assert hub.person("bob").request("GET", "/hub/api/user").json()["name"] == "bob"
 
 
-def test_missing_settings_are_told_on_console_page_and_journal(
-    testbed: Testbed, bare_snapshot: Snapshot, bare: Machine
-) -> None:
+def test_missing_settings_are_told_on_console_page_and_journal(bare_snapshot: Snapshot, bare: Machine) -> None:
     reason = "the file does not exist; cloud-init writes it from user-data (`write_files`)"
     told = f"hubsmith: refused: settings: {reason}"
     assert_nothing_is_served(bare, [reason])
@@ -104,7 +101,7 @@ def test_missing_settings_are_told_on_console_page_and_journal(
     assert told in bare.succeed("journalctl -b --no-pager -q -u hubsmith-status.service -o cat")
     assert bare.succeed("systemctl is-active hubsmith-apply.service") == "active\n", "refusing is no failure"
     # The line comes with the first report, which is made before or after the machine was frozen.
-    before = plain((testbed.folder / bare_snapshot.origin / CONSOLE_LOG).read_text(errors="replace"))
+    before = plain((bare_snapshot.folder / CONSOLE_LOG).read_text(errors="replace"))
     bare.wait_until(
         "the console to say what is refused", lambda: told in before + plain(bare.console.text()), 60, interval=1
     )

@@ -23,7 +23,7 @@ from hubsmith.paths import cache_dir
 from hubsmith.testing.fingerprint import fingerprint
 from hubsmith.vm import disks
 from hubsmith.vm.accel import qemu_version
-from hubsmith.vm.command import DISK, Attachments
+from hubsmith.vm.command import CONSOLE_LOG, DISK, Attachments
 from hubsmith.vm.hardware import Hardware, Volume
 from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import Snapshot
@@ -34,6 +34,8 @@ from hubsmith.vm.testbed import Testbed, ssh_key
 LIMIT = 8 * 10**9
 #: Seconds. A machine that slept for days would wake up to everything that its timers missed.
 MOST_AGE = 12 * 3600
+#: Version of what an entry holds.
+LAYOUT = 2
 #: The image, beside the disk that lies over it.
 IMAGE = "image"
 _ABOUT, _LOCK = "snapshot.json", "lock"
@@ -77,7 +79,8 @@ class FrozenMachines:
         """
         machine = Machine(testbed, name, image, hardware, instance=instance)
         key = files.canonical_sha256({
-            "name": name, "image": files.sha256(image), "qemu": [qemu_version(), *machine.accelerator.arguments],
+            "layout": LAYOUT, "name": name, "image": files.sha256(image),
+            "qemu": [qemu_version(), *machine.accelerator.arguments],
             "hardware": dataclasses.asdict(hardware), "instance": dataclasses.asdict(machine.instance),
             "code": fingerprint(Path(ready.__code__.co_filename)),
         })  # fmt: skip
@@ -86,7 +89,10 @@ class FrozenMachines:
             return found
         machine.start()
         ready(machine)
-        return self.store(key, machine.snapshot(f"{name}-{key[:8]}", resume=False))
+        snapshot = machine.snapshot(f"{name}-{key[:8]}", resume=False)
+        # What it said until then is a part of what tests look at.
+        shutil.copyfile(machine.folder / CONSOLE_LOG, snapshot.folder / CONSOLE_LOG)
+        return self.store(key, snapshot)
 
     def load(self, key: str, image: Path) -> Snapshot | None:
         """An entry, locked until this object is left.
@@ -100,7 +106,6 @@ class FrozenMachines:
         if time.time() - about["frozen"] > MOST_AGE:
             return None
         _link(folder / IMAGE, image)
-        os.utime(folder)
         return Snapshot(
             folder, about["origin"], image.resolve(), _hardware(about["hardware"]), _attachments(about["attachments"]),
             tuple(about["files"]),
