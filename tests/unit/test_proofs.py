@@ -355,6 +355,14 @@ def test_the_verb_runs_what_is_missing(project: Project) -> None:
     assert not (project.root / "out/toy/test-report.json").exists()
 
 
+def test_a_file_that_cannot_be_imported_leaves_no_report(project: Project) -> None:
+    file = project.root / "report.json"
+    project.run()
+    project.write_all({"tests/vm/test_client.py": "import nowhere\n"})
+    subprocess.run(project.command("--about=toy", f"--report={file}"), cwd=project.root, capture_output=True)
+    assert not file.exists()
+
+
 def test_proofs_of_tests_that_are_gone_are_removed(tmp_path: Path) -> None:
     proofs = Proofs(tmp_path)
     for test in (GUEST, PAIR, *CLIENT):

@@ -101,6 +101,7 @@ class Proving:
         self.tests = Tests()
         self.inputs: dict[str, Inputs] = {}
         self.sample: set[str] = set()
+        self.broken = False
         self._sampling_since: float | None = None
         self._phases: dict[str, list[pytest.TestReport]] = {}
         self._commit: str | None = None
@@ -110,6 +111,10 @@ class Proving:
     def selecting(self) -> bool:
         """Whether proofs decide what is run."""
         return bool(self.config.getoption("--unproven") or self.config.getoption("--about"))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Notice a file that cannot be imported: nothing is known of its tests."""
+        self.broken |= report.failed
 
     # Which tests
 
@@ -127,7 +132,8 @@ class Proving:
             self.inputs[test] = self.inputs_of.of(item)
             if not self.config.getoption("--fresh") and self.proofs.valid(test, self.inputs[test]):
                 self.tests.proven.add(test)
-        chosen = self.config.option.keyword or self.config.option.markexpr
+        option = self.config.option
+        chosen = option.keyword or option.markexpr or option.collectonly or self.broken
         if self.config.args_source == pytest.Config.ArgsSource.TESTPATHS and not chosen:
             self.proofs.prune(set(self.inputs))
         if not self.selecting:
@@ -281,7 +287,7 @@ class Proving:
         unproven = self.tests.unproven if self.config.getoption("--about") else self.tests.unproven - self.tests.slow
         if session.exitstatus == pytest.ExitCode.OK and unproven:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if (path := self.config.getoption("--report")) is not None:
+        if (path := self.config.getoption("--report")) is not None and not self.broken:
             write_report(path, *self._report(self.config.getoption("--about")))
 
     def _report(self, image: str) -> tuple[str, dict[str, Any]]:
