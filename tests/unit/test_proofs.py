@@ -32,9 +32,12 @@ FILES = {
     "src/hubsmith/cli/up.py": "",
     "src/hubsmith/cli/ssh_for_each.py": "",
     "src/hubsmith/cli/lock.py": "",
-    "images/toy.toml": "",
-    "modules/toy/module.toml": "",
+    "images/toy.toml": '[image]\nname = "toy"\nsummary = "A toy"\nhostname = "toy"\nmodules = ["toy"]\n',
+    "modules/toy/module.toml": '[module]\nsummary = "A toy"\n',
     "modules/toy/check.py": "",
+    "modules/toy/files/etc/toy": "",
+    "modules/unused/module.toml": '[module]\nsummary = "In no image"\n',
+    "modules/unused/files/etc/unused": "",
     "hosts/pair.toml": '[hosts.first]\nimage = "toy"\n[hosts.second]\nimage = "other"\n',
     "out/toy/SHA256SUMS": f"{'1' * 64}  toy.qcow2\n{'2' * 64}  sbom.cdx.json\n",
     "out/toy/toy.qcow2": "",
@@ -74,8 +77,8 @@ class Project:
 
     def command(self, *words: str) -> list[str]:
         plugins = [word for name in ("plugin", "proving") for word in ("-p", f"hubsmith.testing.{name}")]
-        return [sys.executable, "-m", "pytest", "tests", "-v", "-c", "/dev/null", f"--rootdir={self.root}",
-                "-p", "no:cacheprovider", *plugins, *words]  # fmt: skip
+        return [sys.executable, "-m", "pytest", "-v", "-c", "/dev/null", f"--rootdir={self.root}",
+                "-o", "testpaths=tests", "-p", "no:cacheprovider", *plugins, *words]  # fmt: skip
 
     def run(self, *words: str, sample: float = 0) -> tuple[int, set[str], str]:
         """Exit code, the tests that ran, and all that was printed."""
@@ -200,6 +203,26 @@ def test_a_proof_that_is_contradicted_is_deleted(project: Project, tmp_path_fact
     assert project.proven() == ALL - {GUEST}
 
 
+def test_a_harness_that_fails_contradicts_nothing(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    switch = tmp_path_factory.mktemp("elsewhere") / "switch"
+    body = f"    if os.path.exists({str(switch)!r}): raise HarnessFailed('no memory')\n"
+    head = "import os\nfrom hubsmith.errors import HarnessFailed\n"
+    tests = "".join(f"\ndef test_{name}():\n{body}" for name in ("one", "two"))
+    project.write_all({
+        "src/hubsmith/errors.py": "",
+        "tests/vm/test_client.py": head + tests,
+        "tests/vm/test_guest.py": head + f"\ndef test_guest():\n{body}",
+    })  # fmt: skip
+    for path in ("tests/scenarios/test_pair.py", "tests/image/test_files.py"):
+        (project.root / path).unlink()
+    assert project.run()[0] == 0
+    switch.touch()
+    code, ran, told = project.run(sample=60)
+    assert (code, len(ran)) == (1, 2), told
+    assert project.proven() == {*CLIENT, GUEST}
+    assert "NOT PROVEN" not in told
+
+
 def test_slow_tests_are_run_when_asked_for_and_always_named(project: Project) -> None:
     project.write_all({
         "tests/vm/test_guest.py": "import pytest\n\n@pytest.mark.slow\ndef test_guest():\n    pass\n",
@@ -217,6 +240,14 @@ def test_an_image_that_is_built_meanwhile_proves_nothing(project: Project) -> No
     assert project.run("-k", "test_pair")[0] == 1
     assert PAIR not in project.proven()
     assert project.run("-k", "test_pair")[0] == 0
+
+
+def test_a_file_that_is_edited_meanwhile_proves_nothing(project: Project) -> None:
+    edit = 'open("tests/vm/" + "guest.S", "w").write("hlt")'
+    project.write_all({"tests/vm/test_guest.py": f'GUEST = "guest.S"\n\ndef test_guest():\n    {edit}\n'})
+    assert project.run("-k", "test_guest")[0] == 1
+    assert GUEST not in project.proven()
+    assert project.run("-k", "test_guest")[0] == 0
 
 
 def test_a_tree_that_is_no_checkout(project: Project) -> None:
@@ -246,9 +277,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
     project.write_all({"tests/vm/test_zguest.py": long})
     project.commit()
     process = subprocess.Popen(project.command("--unproven"), cwd=project.root, stdout=subprocess.PIPE, text=True)
-    for _ in range(600):
-        if begun.exists():
-            break
+    while not begun.exists():
+        assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(kill)
     told = process.communicate(timeout=30)[0]
@@ -286,9 +316,39 @@ def test_what_is_read_must_be_an_input(body: str, marker: str, stray: str, proje
         assert project.run()[1] == {QUICK, GUEST}
 
 
-@pytest.mark.parametrize(("name", "stray"), [("module.toml", False), ("check.py", True)])
+def test_what_a_fixture_reads_counts_for_all_its_tests(project: Project) -> None:
+    project.write_all({
+        "tests/conftest.py": "import pytest\n\n@pytest.fixture(scope='session')\ndef checks():\n"
+        "    open('modules/' + 'toy/check.py').close()\n",
+        "tests/vm/test_client.py": "import pytest\n\n@pytest.mark.reads('modules/*/check.py')\n"
+        "def test_one(checks):\n    pass\n\ndef test_two(checks):\n    pass\n",
+    })  # fmt: skip
+    code, _, told = project.run()
+    assert (code, project.proven()) == (1, ALL - {"tests/vm/test_client.py::test_two"}), told
+    assert "test_two" in told.partition("which is not among its inputs")[0]
+
+
+def test_a_module_that_is_imported_late_must_be_an_input(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    late = "def test_guest():\n    import importlib\n    importlib.import_module('la' + 'te')\n"
+    project.write_all({"tests/vm/late.py": "", "tests/vm/test_guest.py": late})
+    for _ in range(2):  # the second time its bytecode is there
+        code, _, told = project.run("-k", "guest")
+        assert code == 1
+        assert "the test reads tests/vm/late.py" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "stray"),
+    [
+        ("toy/module.toml", False),
+        ("toy/files/etc/toy", False),
+        ("toy/check.py", True),
+        ("unused/files/etc/unused", True),
+    ],
+)
 def test_an_image_stands_for_what_it_is_made_of(name: str, stray: bool, project: Project) -> None:
-    text = f'FILE = "hosts/pair.toml"\n\ndef test_pair():\n    open("modules/" + "toy/{name}").close()\n'
+    text = f'FILE = "hosts/pair.toml"\n\ndef test_pair():\n    open("modules/" + "{name}").close()\n'
     project.write_all({"tests/scenarios/test_pair.py": text})
     assert project.run("-k", "test_pair")[0] == int(stray)
     assert (PAIR in project.proven()) != stray
@@ -363,13 +423,25 @@ def test_a_file_that_cannot_be_imported_leaves_no_report(project: Project) -> No
     assert not file.exists()
 
 
-def test_proofs_of_tests_that_are_gone_are_removed(tmp_path: Path) -> None:
-    proofs = Proofs(tmp_path)
-    for test in (GUEST, PAIR, *CLIENT):
-        proofs.record(test, Inputs())
-    assert Proofs(tmp_path).prune({GUEST}) == sorted({PAIR, *CLIENT})
-    assert list(Proofs(tmp_path)) == [GUEST]
-    assert not (tmp_path / "tests/proofs/vm/test_client.json").exists()
+def test_proofs_of_tests_that_are_gone_are_removed(proven: Project) -> None:
+    (proven.root / "tests/vm/test_guest.py").unlink()
+    proven.write_all({"tests/vm/test_client.py": "def test_one(client):\n    pass\n"})
+    for some in (["-k", "quick"], ["--deselect", QUICK], ["--ignore=tests/vm"], ["tests/unit"], ["-m", "not slow"]):
+        proven.run(*some)
+        assert proven.proven() == ALL, some
+    proven.run()
+    assert proven.proven() == ALL - {GUEST, "tests/vm/test_client.py::test_two"}
+    assert not (proven.root / "tests/proofs/vm/test_guest.json").exists()
+
+
+def test_runs_at_the_same_time_keep_each_others_proofs(tmp_path: Path) -> None:
+    first, second = Proofs(tmp_path), Proofs(tmp_path)
+    assert first.get(GUEST) is second.get(GUEST) is None
+    first.record(GUEST, Inputs())
+    second.record(GUEST.replace("guest", "other"), Inputs())
+    second.record(f"{GUEST}[other]", Inputs())
+    first.delete(f"{GUEST}[none]")
+    assert len(set(Proofs(tmp_path))) == 3
 
 
 @pytest.mark.parametrize(
@@ -381,6 +453,8 @@ def test_proofs_of_tests_that_are_gone_are_removed(tmp_path: Path) -> None:
         ("def f(x):\n    return x + 1\ny = 1\n", False),
         ("def f(x):\n    return x + 1.0\n", False),
         ("def f(x):\n    return x + True\n", False),
+        ("def f(x):\n    return x + '1'\n", False),
+        ("def f(x):\n    return x + b'1'\n", False),
     ],
 )
 def test_the_fingerprint_of_a_program_is_that_of_what_it_does(text: str, same: bool, tmp_path: Path) -> None:

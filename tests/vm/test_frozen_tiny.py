@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 from hubsmith.testing.frozen import MOST_AGE, FrozenMachines
+from hubsmith.vm import disks
 from hubsmith.vm.hardware import Hardware, Volume
 from hubsmith.vm.machine import Snapshot, VirtualMachine
 from hubsmith.vm.testbed import Testbed, ssh_key
@@ -82,6 +83,24 @@ def test_what_is_in_use_is_neither_replaced_nor_removed(bed: Testbed, disk: Path
         assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["third"]
 
 
+def test_a_run_that_was_faster_is_left_alone(
+    bed: Testbed, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebase = disks.rebase
+
+    def be_faster(layer: Path, backing: str) -> None:
+        (tmp_path / "cache/other").rename(tmp_path / "cache/key")
+        rebase(layer, backing)
+
+    with FrozenMachines(tmp_path / "cache") as frozen:
+        frozen.store("other", freeze(bed, disk, "other"))
+        snapshot = freeze(bed, disk)
+        monkeypatch.setattr(disks, "rebase", be_faster)
+        assert frozen.store("key", snapshot) == snapshot
+        assert_goes_on(bed, "second", snapshot)
+        assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key"]
+
+
 def test_the_least_recently_used_is_removed_first(bed: Testbed, disk: Path, tmp_path: Path) -> None:
     with FrozenMachines(tmp_path / "cache") as frozen:
         size = sum(path.lstat().st_blocks * 512 for path in frozen.store("a", freeze(bed, disk, "a")).folder.iterdir())
@@ -103,7 +122,9 @@ def test_a_machine_that_slept_too_long_is_not_woken(bed: Testbed, disk: Path, tm
     about.write_text(json.dumps(json.loads(about.read_text()) | {"frozen": time.time() - MOST_AGE - 1}))
     with FrozenMachines(tmp_path / "cache") as frozen:
         assert frozen.load("key", disk) is None
-        assert_goes_on(bed, "again", frozen.store("key", freeze(bed, disk, "again")))
+        again = frozen.store("key", freeze(bed, disk, "again"))
+        assert again.folder == tmp_path / "cache/key", "the old one is replaced"
+        assert_goes_on(bed, "again", again)
 
 
 def test_all_testbeds_have_the_same_key(bed: Testbed, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def _plain(node: Any, ignored: set[int]) -> Any:
         return [type(node).__name__, *((name, value) for name, value in fields if value not in (None, []))]
     if isinstance(node, list):
         return [_plain(one, ignored) for one in node if id(one) not in ignored]
-    return node if node is None or isinstance(node, str) else repr(node)
+    return node if node is None else repr(node)
 
 
 def docstrings(tree: ast.AST) -> Iterator[ast.Expr]:

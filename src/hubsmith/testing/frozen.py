@@ -1,7 +1,7 @@
 """Frozen machines that outlive a run: a machine whose inputs are the same is thawed instead of booted again.
 
 An entry is a folder below ``~/.cache/hubsmith/frozen``, named by a checksum of all that made the machine: image, QEMU
-and accelerator, hardware, metadata, SSH key, and the code that brought it to where it was frozen. When all together are
+and accelerator, hardware, metadata, SSH key, and all code that brought it to where it was frozen. When all together are
 larger than :data:`LIMIT`, the least recently used ones are removed. An entry in use stays.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from hubsmith import files
-from hubsmith.paths import cache_dir
-from hubsmith.testing.fingerprint import fingerprint
+from hubsmith.paths import cache_dir, project_root
+from hubsmith.testing.sources import Tree
 from hubsmith.vm import disks
 from hubsmith.vm.accel import qemu_version
 from hubsmith.vm.command import CONSOLE_LOG, DISK, Attachments
@@ -46,12 +46,14 @@ class FrozenMachines:
 
     :param folder: where it is.
     :param limit: bytes of all entries together.
+    :param fresh: use no entry of an earlier run; replace it.
     """
 
-    def __init__(self, folder: Path | None = None, limit: int = LIMIT) -> None:
+    def __init__(self, folder: Path | None = None, limit: int = LIMIT, *, fresh: bool = False) -> None:
         self.folder = folder or cache_dir() / "frozen"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.limit = limit
+        self.fresh = fresh
         self._held: list[int] = []
 
     def __enter__(self) -> FrozenMachines:
@@ -75,16 +77,16 @@ class FrozenMachines:
         """A machine that was started and brought to some state, frozen.
 
         :param name: of the machine, and of what it is frozen as.
-        :param ready: waits for the started machine; its file's code is part of the key.
+        :param ready: waits for the started machine; its code is part of the key.
         """
         machine = Machine(testbed, name, image, hardware, instance=instance)
         key = files.canonical_sha256({
             "layout": LAYOUT, "name": name, "image": files.sha256(image),
             "qemu": [qemu_version(), *machine.accelerator.arguments],
             "hardware": dataclasses.asdict(hardware), "instance": dataclasses.asdict(machine.instance),
-            "code": fingerprint(Path(ready.__code__.co_filename)),
+            "code": _code(ready),
         })  # fmt: skip
-        if (found := self.load(key, image)) is not None:
+        if not self.fresh and (found := self.load(key, image)) is not None:
             machine.discard()
             return found
         machine.start()
@@ -104,6 +106,7 @@ class FrozenMachines:
             return None
         about = json.loads((folder / _ABOUT).read_text())
         if time.time() - about["frozen"] > MOST_AGE:
+            os.close(self._held.pop())
             return None
         _link(folder / IMAGE, image)
         return Snapshot(
@@ -130,7 +133,14 @@ class FrozenMachines:
         }  # fmt: skip
         files.write(partial / _ABOUT, files.canonical(about), mode=0o600)
         (partial / _LOCK).touch()
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            # Another run was faster. This one's machine is as good, and stays its own.
+            shutil.move(partial, snapshot.folder)
+            return snapshot
         self._hold(folder)
         self._evict()
         return dataclasses.replace(snapshot, folder=folder)
@@ -168,6 +178,14 @@ class FrozenMachines:
 
     def _entries(self) -> Iterator[Path]:
         return (path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _code(function: Callable[..., Any]) -> dict[str, str]:
+    """The files of the project that a function depends on, and this one does, with their fingerprints."""
+    root = project_root()
+    tree = Tree(root)
+    closure = tree.closure([Path(__file__), Path(function.__code__.co_filename)])
+    return {path.relative_to(root).as_posix(): tree.fingerprint(path) for path in sorted(closure)}
 
 
 def _link(link: Path, image: Path) -> None:

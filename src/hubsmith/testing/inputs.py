@@ -1,7 +1,7 @@
 """The inputs of a test: derived from its imports, its fixtures and the hosts files that it names.
 
-While a test runs, :class:`Watch` notes which of the project's files it opens or hands to a program. One that is not
-among the inputs makes the test fail: its change would not invalidate the proof.
+While a test or one of its fixtures runs, :class:`Watch` notes which of the project's files it opens or hands to a
+program. One that is not among the inputs makes the test fail: its change would not invalidate the proof.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import os
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hubsmith.definition import define
 from hubsmith.errors import HarnessFailed, HubsmithError
 from hubsmith.output import SUMS, Output
 from hubsmith.run import run
@@ -27,7 +30,7 @@ from hubsmith.testing.sources import COMMAND, Tree
 FAST = ("tests/unit", "tests/golden")
 #: Fixtures whose parameter is the name of an image: its disk, and all that its build has put out.
 IMAGE, OUTPUT = "image", "output"
-#: What an image's bytes are made of, so that its checksum stands for them.
+#: Folders with what images are made of, so that an image's checksum stands for what it has of them.
 MADE_OF = ("images", "modules", "nix")
 #: Of these, what no image contains.
 NOT_MADE_OF = ("check.py", "README.md")
@@ -87,9 +90,11 @@ class InputsOf:
         return self._images[name, kind]
 
     def unchanged(self, inputs: Inputs) -> bool:
-        """Whether the images are still what they were: a build may replace them while a test runs."""
+        """Whether all is still what it was: a build or an editor may be at work while a test runs."""
         seen = ((key, identity) for key, identity in self._images.items() if key[0] in inputs.images)
-        return all(_identity(self.root, *key) == identity for key, identity in seen)
+        return all(_identity(self.root, *key) == identity for key, identity in seen) and all(
+            self.tree.unchanged(self.root / path) for path in inputs.files
+        )
 
 
 def _identity(root: Path, name: str, kind: str) -> str:
@@ -112,32 +117,55 @@ def _hosts_images(path: Path) -> Iterator[str]:
             yield host["image"]
 
 
+@cache
+def _made_of(root: Path, image: str) -> tuple[str, ...]:
+    """What an image is made of: beginnings of paths."""
+    try:
+        definition = define(root, image)
+    except HubsmithError:
+        return ()
+    parts = [image, *definition.bases, *definition.image.image.containers]
+    own = [*(f"images/{name}." for name in parts), *(f"modules/{name}/" for name in definition.modules)]
+    return (*own, *(path for name in definition.image.image.containers for path in _made_of(root, name)))
+
+
 class Watch:
-    """Sees which files of the project a test opens or names to a program that it starts."""
+    """Sees which files of the project are opened or named to a program that is started."""
 
     def __init__(self, inputs: InputsOf) -> None:
         self._inputs = inputs
-        self._seen: set[Path] | None = None
+        self._seen: list[set[Path]] = []
+        self._of_fixtures: dict[Any, set[Path]] = {}
         self._known: dict[str, Path | None] = {}
-        # There is no way to take a hook away: it stays silent between tests.
+        # There is no way to take a hook away: it stays silent while nothing watches.
         sys.addaudithook(self._hook)
 
-    def begin(self) -> None:
-        """A test begins."""
-        self._seen = set()
+    @contextmanager
+    def watching(self) -> Iterator[set[Path]]:
+        """Collect what is used within the block; blocks may be nested."""
+        seen: set[Path] = set()
+        self._seen.append(seen)
+        try:
+            yield seen
+        finally:
+            self._seen.pop()
 
-    def end(self) -> set[Path]:
-        """It is over; what it used."""
-        seen, self._seen = self._seen or set(), None
-        return seen
+    @contextmanager
+    def setting_up(self, fixture: pytest.FixtureDef[Any]) -> Iterator[None]:
+        """Collect what a fixture uses: it counts for each test that has the fixture, also for those that come later."""
+        with self.watching() as self._of_fixtures[fixture]:
+            yield
 
-    def judge(self, item: pytest.Item, inputs: Inputs) -> None:
-        """Compare what a test used with its inputs.
+    def judge(self, item: pytest.Item, inputs: Inputs, seen: set[Path]) -> None:
+        """Compare what a test and its fixtures used with the test's inputs.
 
         :raises HarnessFailed: something is not among them.
         """
         root = self._inputs.root
-        used = {path.relative_to(root).as_posix() for path in self.end() if path.is_file()}
+        fixtures = getattr(item, "_fixtureinfo", None)
+        for definitions in fixtures.name2fixturedefs.values() if fixtures else ():
+            seen = seen.union(*(self._of_fixtures.get(one, ()) for one in definitions))
+        used = {path.relative_to(root).as_posix() for path in seen if path.is_file()}
         stray = sorted(path for path in used - inputs.files.keys() if not self._covered(path, inputs))
         if stray:
             raise HarnessFailed(
@@ -146,15 +174,18 @@ class Watch:
                 hint='@pytest.mark.reads("' + stray[0] + '")',
             )
 
-    @staticmethod
-    def _covered(path: str, inputs: Inputs) -> bool:
+    def _covered(self, path: str, inputs: Inputs) -> bool:
         if path.startswith(IGNORED):
             return True
-        made = path.partition("/")[0] in MADE_OF and not path.endswith(NOT_MADE_OF)
-        return made and bool(inputs.images)
+        if path.partition("/")[0] not in MADE_OF or path.endswith(NOT_MADE_OF) or not inputs.images:
+            return False
+        # All definitions are read to find those of one image.
+        definition = path.endswith(".toml")
+        made_of = (part for image in inputs.images for part in _made_of(self._inputs.root, image))
+        return definition or path.startswith(("nix/", *made_of))
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._seen is None:
+        if not self._seen:
             return
         if event == "open":
             self._note(arguments[0])
@@ -172,9 +203,12 @@ class Watch:
         if text not in self._known:
             # Resolved: a project that a test makes may link to folders of this one.
             path = Path(os.path.realpath(text))
-            self._known[text] = path if self._inputs.tree.owns(path) and path.suffix != ".pyc" else None
-        if (found := self._known[text]) is not None and self._seen is not None:
-            self._seen.add(found)
+            if path.suffix == ".pyc" and path.parent.name == "__pycache__":
+                path = path.parent.with_name(path.name.partition(".")[0] + ".py")
+            self._known[text] = path if self._inputs.tree.owns(path) else None
+        if (found := self._known[text]) is not None:
+            for seen in self._seen:
+                seen.add(found)
 
 
 def change_times(root: Path) -> dict[str, int]:

@@ -70,9 +70,9 @@ def image(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def frozen() -> Iterator[FrozenMachines]:
-    """Machines that an earlier run has frozen."""
-    with FrozenMachines() as cache:
+def frozen(pytestconfig: pytest.Config) -> Iterator[FrozenMachines]:
+    """Machines that an earlier run has frozen; with `--fresh` none."""
+    with FrozenMachines(fresh=bool(pytestconfig.getoption("--fresh", False))) as cache:
         yield cache
 
 

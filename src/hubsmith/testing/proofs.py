@@ -6,8 +6,11 @@ record is committed, ``tests/proofs/<folder>/<test file>.json``: a new clone nee
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,8 @@ class Inputs:
 class Proofs:
     """The record of a tree.
 
-    Each change is written at once, as a whole: a killed run loses nothing.
+    Each change is written at once, as a whole: a killed run loses nothing, and runs at the same time keep each other's
+    proofs.
 
     :param root: the project's tree.
     """
@@ -63,12 +67,14 @@ class Proofs:
     def record(self, test: str, inputs: Inputs, **facts: Any) -> None:
         """Put down that a test passed; replaces its older proof."""
         path, name = self._place(test)
-        self._write(path, {**self._read(path), name: {"inputs": inputs.sha256, **facts}})
+        with self._changing(path) as content:
+            content[name] = {"inputs": inputs.sha256, **facts}
 
     def delete(self, test: str) -> None:
         """Remove the proof of a test, if there is one."""
         path, name = self._place(test)
-        self._write(path, {one: proof for one, proof in self._read(path).items() if one != name})
+        with self._changing(path) as content:
+            content.pop(name, None)
 
     def prune(self, tests: set[str]) -> list[str]:
         """Remove the proofs of tests that no longer exist.
@@ -99,9 +105,18 @@ class Proofs:
             self._known[path] = found
         return self._known[path]
 
-    def _write(self, path: Path, content: dict[str, Any]) -> None:
-        self._known[path] = content
-        if content:
-            files.write(path, files.canonical(content), durable=True)
-        else:
-            path.unlink(missing_ok=True)
+    @contextmanager
+    def _changing(self, path: Path) -> Iterator[dict[str, Any]]:
+        """A file's content as it is now, written back at the end of the block."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._known.pop(path, None)
+            yield (content := self._read(path))
+            if content:
+                files.write(path, files.canonical(content), durable=True)
+            else:
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(lock)

@@ -6,8 +6,8 @@ It always records. The rest is for ``scripts/test`` and ``hubsmith test``:
   at random for :data:`SAMPLE_SECONDS`, so that the record stays honest;
 - ``--about IMAGE``: only the tests that an image takes part in, slow ones too; with ``--report FILE`` a report of them.
 
-A proven test that fails when it is run again loses its proof. A table at the end says what ran, what was proven before
-and what is not proven. The run fails while a test that is not slow is not proven.
+A proven test that fails when it is run again loses its proof, unless the harness is at fault. A table at the end says
+what ran, what was proven before and what is not proven. The run fails while a test that is not slow is not proven.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from hubsmith.errors import HubsmithError
 from hubsmith.output import Output
 from hubsmith.paths import project_root
 from hubsmith.run import run
@@ -102,6 +103,8 @@ class Proving:
         self.inputs: dict[str, Inputs] = {}
         self.sample: set[str] = set()
         self.broken = False
+        self._sha256 = ""
+        self._seen: set[Path] = set()
         self._sampling_since: float | None = None
         self._phases: dict[str, list[pytest.TestReport]] = {}
         self._commit: str | None = None
@@ -132,14 +135,16 @@ class Proving:
             self.inputs[test] = self.inputs_of.of(item)
             if not self.config.getoption("--fresh") and self.proofs.valid(test, self.inputs[test]):
                 self.tests.proven.add(test)
-        option = self.config.option
-        chosen = option.keyword or option.markexpr or option.collectonly or self.broken
-        if self.config.args_source == pytest.Config.ArgsSource.TESTPATHS and not chosen:
+        if self._all_collected():
             self.proofs.prune(set(self.inputs))
         if not self.selecting:
             return
         about = self.config.getoption("--about")
         if about:
+            try:
+                self._sha256 = Output.of(self.root, about).sha256
+            except HubsmithError as error:
+                raise pytest.UsageError(str(error)) from None
             for item in items:
                 if about not in getattr(self.inputs.get(item.nodeid), "images", {}):
                     self._forget(item.nodeid)
@@ -154,6 +159,12 @@ class Proving:
         left = {id(item) for item in items} - {id(item) for item in chosen}
         self.config.hook.pytest_deselected(items=[item for item in items if id(item) in left])
         items[:] = chosen
+
+    def _all_collected(self) -> bool:
+        """Whether the tests that pytest knows of are all that there are."""
+        some = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "collectonly")
+        chosen = self.broken or any(getattr(self.config.option, name, None) for name in some)
+        return self.config.args_source == pytest.Config.ArgsSource.TESTPATHS and not chosen
 
     def _forget(self, test: str) -> None:
         self.tests.kinds.pop(test, None)
@@ -205,25 +216,31 @@ class Proving:
         if item.nodeid in self.sample:
             self._sampling_since = self._sampling_since or time.monotonic()
             limit: float = self.config.getoption("--sample")
-            return time.monotonic() - self._sampling_since >= limit
+            # A harness that fails says nothing of proofs, and would go on failing.
+            unfit = any(self.tests.failed.get(test) == "harness" for test in self.sample)
+            return unfit or time.monotonic() - self._sampling_since >= limit
         return False
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Watch what the test uses."""
-        if item.nodeid in self.inputs:
-            self.watch.begin()
-        try:
+        if item.nodeid not in self.inputs:
             return (yield)
-        finally:
-            self.watch.end()
+        with self.watch.watching() as self._seen:
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, object, object]:
+        """Watch what the fixture uses."""
+        with self.watch.setting_up(fixturedef):
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Judge what it used, when it has passed so far."""
         outcome = yield
         if item.nodeid in self.inputs:
-            self.watch.judge(item, self.inputs[item.nodeid])
+            self.watch.judge(item, self.inputs[item.nodeid], self._seen)
         return outcome
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -237,8 +254,8 @@ class Proving:
         bad = next((phase for phase in phases if phase.failed), None)
         skipped = next((phase for phase in phases if phase.skipped), None)
         if bad is not None:
-            tests.failed[test] = str(dict(bad.user_properties).get(VERDICT, "image"))
-            if test in self.inputs and self.proofs.valid(test, self.inputs[test]):
+            tests.failed[test] = verdict = str(dict(bad.user_properties).get(VERDICT, "image"))
+            if verdict == "image" and test in self.inputs and self.proofs.valid(test, self.inputs[test]):
                 tests.contradicted.add(test)
                 tests.proven.discard(test)
                 self.proofs.delete(test)
@@ -295,7 +312,7 @@ class Proving:
         skipped = {test: f"skipped: {why}" for test, why in tests.skipped.items()}
         missing = {test: {**skipped, **tests.failed}.get(test, "not run") for test in sorted(tests.unproven)}
         proofs = {test: self.proofs.get(test) or {} for test in sorted(tests.proven)}
-        return image, report(image, Output.of(self.root, image).sha256, proofs=proofs, missing=missing)
+        return image, report(image, self._sha256, proofs=proofs, missing=missing)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table."""

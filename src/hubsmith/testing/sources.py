@@ -76,6 +76,11 @@ def _identifiers(words: Iterable[str]) -> set[str]:
     return {name for word in words if (name := word.replace("-", "_")).isidentifier()}
 
 
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class Tree:
     """The project's files, as what depends on what.
 
@@ -86,6 +91,7 @@ class Tree:
         self.root = root
         self._sources: dict[Path, Source] = {}
         self._fingerprints: dict[Path, str] = {}
+        self._stamps: dict[Path, tuple[int, ...]] = {}
         self._found: dict[tuple[str, Path], Path | None] = {}
         self._closures: dict[frozenset[Path], frozenset[Path]] = {}
 
@@ -110,8 +116,16 @@ class Tree:
     def fingerprint(self, path: Path) -> str:
         """See :func:`fingerprint`; computed once."""
         if path not in self._fingerprints:
+            self._stamps[path] = _stamp(path)
             self._fingerprints[path] = fingerprint(path)
         return self._fingerprints[path]
+
+    def unchanged(self, path: Path) -> bool:
+        """Whether a file still has the fingerprint that was computed."""
+        try:
+            return _stamp(path) == self._stamps.get(path) or fingerprint(path) == self.fingerprint(path)
+        except (OSError, SyntaxError):
+            return False
 
     def closure(self, roots: Iterable[Path]) -> frozenset[Path]:
         """All files that some Python files depend on, themselves included."""
