@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from image_parts import ROOT, Output
-from variations import ALONE, SHUFFLE, STAGES, TOGETHER, Variation, build, derivations
+from variations import APART, SHUFFLE, STAGES, TOGETHER, Variation, build, derivations
 
 from hubsmith.build.nix import expression, nix_environment
 from hubsmith.inspect.diff import compare
@@ -46,27 +46,31 @@ def same(output: Output, stage: str, variation: Variation, tmp_path: Path) -> No
         pytest.fail("\n".join(told), pytrace=False)
 
 
+#: The two that take longest.
+LONG = ("tools", "packages")
+
+
 @pytest.mark.one_is_enough
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("tools", "packages")])
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in LONG])
 def test_surroundings_do_not_matter(output: Output, stage: str, tmp_path: Path) -> None:
-    """All variations at once, but for the two stages that take longest."""
+    """The order of folders, umask, locale, time zone, clock and processors, all at once."""
     same(output, stage, TOGETHER, tmp_path)
 
 
-@pytest.mark.one_is_enough
+@pytest.mark.first_only
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["tools", "packages"])
+@pytest.mark.parametrize("stage", LONG)
 def test_surroundings_do_not_matter_for_packages(output: Output, stage: str, tmp_path: Path) -> None:
-    """The two."""
+    """The same for the two stages that take longest."""
     same(output, stage, TOGETHER, tmp_path)
 
 
-@pytest.mark.one_is_enough
+@pytest.mark.first_only
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("variation", ALONE, ids=lambda variation: variation.name)
-def test_no_variation_matters(output: Output, stage: str, variation: Variation, tmp_path: Path) -> None:
-    """Each variation alone: file systems, the order of folders, umask, locale, time zone, clock, processors, user."""
+@pytest.mark.parametrize("variation", APART, ids=lambda variation: variation.name)
+def test_file_system_and_user_do_not_matter(output: Output, stage: str, variation: Variation, tmp_path: Path) -> None:
+    """What cannot be varied together with the rest."""
     same(output, stage, variation, tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 A test that asks for ``image`` (a disk to boot) or ``output`` (a build's files) runs for every machine image that has
 the modules it names with ``@pytest.mark.modules(…)``. For all images but the first it is slow where it boots a machine
-or is marked ``one_is_enough``.
+or is marked ``one_is_enough``, and it is left out where it is marked ``first_only``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """The markers."""
     config.addinivalue_line("markers", "modules(names): only images that have all of these modules")
     config.addinivalue_line("markers", "one_is_enough: it is about a tool; for all images but the first it is slow")
+    config.addinivalue_line("markers", "first_only: it is about what all images share")
     config.addinivalue_line("markers", "container: its images are those of containers")
 
 
@@ -36,6 +37,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         modules = {name for marker in test.iter_markers("modules") for name in marker.args}
         container = test.get_closest_marker("container") is not None
         first, *others = images(project_root(metafunc.config.rootpath), frozenset(modules), container=container)
+        if test.get_closest_marker("first_only"):
+            others = []
         slow = [pytest.mark.slow] if fixture == IMAGE or test.get_closest_marker("one_is_enough") else []
         chosen = [first, *(pytest.param(name, marks=slow) for name in others)]
         metafunc.parametrize(fixture, chosen, indirect=True, scope="session")
