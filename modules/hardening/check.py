@@ -69,6 +69,7 @@ SYSCTL = {
     "fs.protected_symlinks": 1,
     "fs.suid_dumpable": 0,
     "kernel.dmesg_restrict": 1,
+    "kernel.io_uring_disabled": 2,
     "kernel.kexec_load_disabled": 1,
     "kernel.kptr_restrict": 2,
     "kernel.unprivileged_bpf_disabled": 1,

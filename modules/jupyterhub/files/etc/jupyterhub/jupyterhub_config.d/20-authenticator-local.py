@@ -11,5 +11,3 @@ if json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())["authenticator"
     c.JupyterHub.authenticator_class = "pam"
     c.PAMAuthenticator.service = "hubsmith"
     c.PAMAuthenticator.open_sessions = False
-    # As the settings want names to be. Capitals are not folded: "Alice" is nobody's account.
-    c.PAMAuthenticator.username_pattern = r"[a-z][a-z0-9_-]{0,31}"

@@ -158,7 +158,7 @@ def lay_over_homes(source: str) -> None:
     # Instead of the system disk's, not over it: xfs_growfs and xfs_quota take a folder's first row of the mount table.
     if source_of(HOMES):
         run("umount", HOMES)
-    mount(source, HOMES, ",prjquota")
+    mount(source, HOMES, ",usrquota,prjquota")
     HOMES.chmod(0o755)
 
 

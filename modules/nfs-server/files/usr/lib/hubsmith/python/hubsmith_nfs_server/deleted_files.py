@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from hubsmith_homes.quotas import HOMES, report, xfs_quota
+from hubsmith_homes.quotas import HOMES, PROJECT, report, xfs_quota
 
 CLIENTS = Path("/proc/fs/nfsd/clients")
 #: KiB of the largest folio (x86-64: a huge page), and how many files get room for one at the same time.
@@ -64,7 +64,7 @@ def sort_out(home: Path, held: set[int]) -> tuple[list[Path], list[Path]]:
 
 def full_homes() -> dict[int, int]:
     """The limits in KiB of the projects that have no room for a folio, by id."""
-    return {project: limit for project, (used, limit) in report("-b").items() if limit and used + FOLIO > limit}
+    return {project: limit for project, (used, limit) in report(PROJECT, "b").items() if limit and used + FOLIO > limit}
 
 
 def still_there(files: list[Path]) -> bool:
@@ -81,7 +81,7 @@ def make_room(project: int, limit: int, files: list[Path]) -> None:
             time.sleep(1)
     finally:
         # Whoever changed the settings meanwhile has set another one.
-        if report("-b")[project][1] == more:
+        if report(PROJECT, "b")[project][1] == more:
             xfs_quota(f"limit -p bhard={limit}k {project}")
 
 

@@ -11,8 +11,8 @@ MIB = 1024**2
 #: Each user's server has a port of its own, which systemd keeps others from binding: a process that takes the place of
 #: a server that has just ended would receive its owner's cookies. Below the kernel's ephemeral ports (32768…).
 FIRST_PORT, LAST_PORT = 20_000, 29_999
-#: The first uid of the users' accounts.
-FIRST_UID = 2000
+#: The uids of the users' accounts (`modules/accounts`).
+FIRST_UID, LAST_UID = 2000, 59_999
 #: Where a server keeps its sockets: each sees its own there. (The path of a kernel's socket must stay below 108 bytes.)
 RUNTIME = "/run/notebook"
 #: Its own and new for each server; what is in them counts as its memory.
@@ -73,6 +73,9 @@ def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) 
         "BindPaths": f"{home} {shared}" if admin else home,
         "PrivateDevices": "yes",
         "PrivateIPC": "yes",
+        # A user namespace in which nobody but the user (and root, without rights) exists. The kernel lets no process
+        # outside the first one move its files to another project, past the quota.
+        "PrivateUsers": "yes",
         "TemporaryFileSystem": "".join(f"{path}:rw,nosuid,nodev,mode=1777 " for path in OWN_TMPFS)
         + f"{RUNTIME}:rw,nosuid,nodev,noexec,size=16M,mode=0700,uid={account.pw_uid},gid={account.pw_gid}",
         "InaccessiblePaths": "-/boot -/efi -/etc/hubsmith -/etc/letsencrypt -/etc/ssh "
@@ -80,7 +83,8 @@ def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) 
         # What it sees of others, and what it can do to the kernel.
         "ProtectProc": "invisible",
         "ProtectClock": "yes",
-        "ProtectControlGroups": "yes",
+        # A namespace of its own: it sees its own group as the root of all, and no names of others.
+        "ProtectControlGroups": "strict",
         "ProtectHostname": "yes",
         "ProtectKernelLogs": "yes",
         "ProtectKernelModules": "yes",
