@@ -69,7 +69,7 @@ def test_the_processes_of_others(scene: Scene) -> bool:
     return "jupyterhub" in scene.notebook.sh("ps -e -o args=")
 
 
-@attack(without=["ProtectControlGroups"])
+@attack(without=["ProtectControlGroupsEx"])
 def test_the_names_of_others_who_are_at_work(scene: Scene) -> bool:
     return "jupyterhub.service" in scene.notebook.sh("ls /sys/fs/cgroup/system.slice")
 

@@ -84,7 +84,7 @@ def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) 
         "ProtectProc": "invisible",
         "ProtectClock": "yes",
         # A namespace of its own: it sees its own group as the root of all, and no names of others.
-        "ProtectControlGroups": "strict",
+        "ProtectControlGroupsEx": "strict",
         "ProtectHostname": "yes",
         "ProtectKernelLogs": "yes",
         "ProtectKernelModules": "yes",
