@@ -112,6 +112,7 @@ class Scene:
 
     @cached_property
     def _kernel(self) -> Notebook:
+        self.student.spawn(scaled(SPAWN))  # it runs; this is its own login
         (kernel,) = self.student.kernels()
         kernel.timeout = scaled(60)
         return Notebook(kernel)

@@ -67,5 +67,7 @@ def test_an_admin_sees_and_stops_and_opens_servers(scene: Scene) -> None:
     assert people.keys() == {ADMIN, STUDENT, VICTIM}
     assert people[STUDENT]["servers"][""]["ready"] is True
     assert scene.admin.request("GET", "/hub/admin").status_code == 200
-    assert scene.admin.request("GET", f"/user/{STUDENT}/api/kernels").status_code == 200
+    token = scene.admin.request("POST", f"/hub/api/users/{ADMIN}/tokens", json={}).json()["token"]
+    login = {"Authorization": f"token {token}"}
+    assert len(scene.stranger.request("GET", f"/user/{STUDENT}/api/kernels", headers=login).json()) == 1
     assert scene.admin.request("DELETE", f"/hub/api/users/{STUDENT}/server").status_code in (202, 204)
