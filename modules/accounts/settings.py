@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from hubsmith.settings.scalars import Label, Secret, Str
-from hubsmith.settings.tables import Field, Findings, Table, rule, table
+from hubsmith.settings.tables import Field, Findings, Table, fact, rule, table
 
 #: Accounts of Debian 13 (base-passwd, systemd and the packages of the images), names that cloud-init gives to the
 #: operator's account, and names that hubsmith uses itself.
@@ -102,6 +102,9 @@ def ssh_key(value: str) -> str:
     return value.strip()
 
 
+#: The keys of which each user needs one to come in. None of them: people log in with accounts of another place.
+WAYS_IN = fact("ways_in", default=("ssh_keys",))
+
 UserName = Annotated[Str, AfterValidator(user_name), Label("user name")]
 PasswordHash = Annotated[Str, AfterValidator(password_hash), Label("password hash"), Secret()]
 SshKey = Annotated[Str, AfterValidator(ssh_key), Label("SSH public key")]
@@ -135,7 +138,8 @@ class User(Table):
     )
     ssh_keys: tuple[SshKey, ...] = Field(
         default=(),
-        description="Public keys that may log in by SSH. SSH takes no passwords.",
+        description="Public keys that may log in by SSH. SSH takes no passwords: on an image without a hub, each user "
+        "needs a key.",
         examples=[["ssh-ed25519 AAAA… alice@laptop"]],
     )
 
@@ -147,6 +151,17 @@ def names_are_unique(users: tuple[User, ...]) -> Findings:
         if user.name in first:
             yield f"users[{index}].name", f"the same name as `users[{first[user.name]}]`"
         first.setdefault(user.name, index)
+
+
+@rule("users", facts=("ways_in",))
+def every_user_can_log_in(users: tuple[User, ...], ways_in: tuple[str, ...]) -> Findings:
+    for index, user in enumerate(users):
+        if ways_in and not any(getattr(user, key) for key in ways_in):
+            useless = "" if "password_hash" in ways_in else "; this image has no hub, and SSH takes no passwords"
+            yield (
+                f"users[{index}]",
+                f"the user has no way in: give {' or '.join(f'`{key}`' for key in ways_in)}{useless}",
+            )
 
 
 @rule("hub", "users")

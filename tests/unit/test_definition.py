@@ -380,6 +380,24 @@ def test_the_examples_of_the_page_are_an_image(kind: str, tmp_path: Path) -> Non
     assert (image.container is None) == (kind == "machine")
 
 
+def test_the_page_says_what_an_image_cannot_do_without(tmp_path: Path) -> None:
+    """A key without which an image that extends no other is refused, though the page has a default for it."""
+    lines = {key: f"{key} = {example}\n" for key, (_, _, example) in documented().items()}
+    lines = {key: line for key, line in lines.items() if key not in ("image.extends", "image.without")}
+    lines = {key: line for key, line in lines.items() if not key.startswith("container.")}
+    needed = set()
+    for left_out in lines:
+        (tmp_path / "x.toml").write_text("".join(line for key, line in lines.items() if key != left_out))
+        try:
+            load(Image, tmp_path / "x.toml", tmp_path)
+        except DefinitionError:
+            needed.add(left_out)
+    assert needed > {"image.name", "image.modules"}
+    for key in needed:
+        row = next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{key}` |"))
+        assert not documented()[key][1] or "required" in row, row
+
+
 def test_the_files_of_the_page_are_good(tmp_path: Path) -> None:
     """What somebody types who follows it."""
     names = {"[module]": "modules/course-tools/module.toml", "[image]": "images/teaching.toml"}

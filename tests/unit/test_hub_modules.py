@@ -116,7 +116,7 @@ def test_facts_are_there_for_programs_that_ask_nobody(layout: Layout) -> None:
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
     assert apply(layout).state == "refused"
-    assert load(layout, "/run/hubsmith/facts.json") == local
+    assert load(layout, "/run/hubsmith/facts.json") == {**local, "ways_in": ["ssh_keys"]}
 
 
 def test_prometheus_gets_in_with_the_hubs_token(layout: Layout) -> None:

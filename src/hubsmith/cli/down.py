@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
-    with fleet.record.locked():
+    with fleet.locked():
         with Board(fleet.chosen(args.hosts, obsolete=True)) as board:
             # Nobody waits for an orderly end of what is deleted.
             fleet.down(board.say, orderly=not args.delete, only=args.hosts, delete=args.delete)

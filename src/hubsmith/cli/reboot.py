@@ -23,6 +23,6 @@ def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
     machines = fleet.chosen(args.hosts)
-    with fleet.record.locked(), Board(machines) as board:
+    with fleet.locked(), Board(machines) as board:
         fleet.reboot(machines, board.say, wait=args.wait)
     return 0

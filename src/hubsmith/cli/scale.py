@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
     name, number = args.change
-    with fleet.record.locked():
+    with fleet.locked():
         with Board(fleet.hosts_of()) as board:
             fleet.scale(name, number, board.say)
             fleet.up(board.say, wait=args.wait)

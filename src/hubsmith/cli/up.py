@@ -41,7 +41,7 @@ def bring_up(args: argparse.Namespace, replacing: Replacing, only: Sequence[str]
     """
     fleet = Fleet(project_root(), args.file)
     deploying = replacing is not Replacing.NEVER
-    with fleet.record.locked():
+    with fleet.locked():
         print_lines(fleet.notes() if deploying else fleet.notes() + fleet.leftovers())
         with Board(fleet.chosen(only, obsolete=deploying)) as board:
             done = fleet.up(board.say, wait=args.wait, replacing=replacing, only=only)

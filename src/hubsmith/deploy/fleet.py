@@ -22,6 +22,8 @@ from hubsmith.words import nearest
 T = TypeVar("T")
 #: Machine counts set by `hubsmith scale`: by host, `machines` and the `file`'s count at that time.
 COUNTS = "counts.json"
+#: The hosts `file` that a deployment belongs to: relative to the project's `tree` if it lies there, else absolute.
+OWNER = "deployment.json"
 #: Machines that are asked at once; each is a thread that waits for an SSH connection.
 AT_ONCE = 16
 
@@ -32,12 +34,43 @@ class Fleet:
     :param root: the project's tree.
     :param file: the deployment.
     :raises DefinitionError: the file is missing or wrong.
+    :raises HubsmithError: another file has made a deployment of this name.
     """
 
     def __init__(self, root: Path, file: Path) -> None:
         self.root, self.file = root, file
         self.deployment: Deployment = load_deployment(file)
         self.record = Record(self.deployment.deployment.name)
+        path, tree = file.resolve(), root.resolve()
+        inside = path.is_relative_to(tree)
+        self._owner = {"file": str(path.relative_to(tree) if inside else path), "tree": str(tree)}
+        self._check_owner()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the deployment's record, and note that it belongs to this file.
+
+        :raises HubsmithError: as :meth:`Record.locked`, or another file has made a deployment of this name meanwhile.
+        """
+        with self.record.locked():
+            self._check_owner()
+            if self.record.read(OWNER) != self._owner:
+                self.record.write(OWNER, self._owner)
+            yield
+
+    def _check_owner(self) -> None:
+        """Another file's machines would be obsolete ones of this file, and be deleted."""
+        owner = self.record.read(OWNER)
+        if not owner or owner["file"] == self._owner["file"] or not self.record.machines():
+            return
+        other = Path(owner["tree"]) / owner["file"]
+        # A file that is gone was moved here, or this one takes its place.
+        if other.exists() and not other.samefile(self.file):
+            raise HubsmithError(
+                f"the machines of the deployment {self.record.folder.name!r} belong to {other}",
+                where=f"{self.file}: deployment.name",
+                hint="choose another `deployment.name` in this file; if it replaces the other one, delete that one",
+            )
 
     def hosts_of(self) -> dict[str, str]:
         """Every machine that should be there, and the host whose it is, in the order of bringing them up."""

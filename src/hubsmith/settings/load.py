@@ -121,8 +121,9 @@ def check(raw: Mapping[str, Any], schema: Schema) -> tuple[dict[str, Any], list[
         except ValidationError as error:
             problems += (_problem(name, detail, raw, schema) for detail in error.errors(include_url=False))
     for rule in schema.rules:
-        if all(name in tables for name in rule.tables):
-            values = (tables[name] for name in rule.tables)
+        if schema.tables_of(rule) <= tables.keys():
+            facts = schema.facts_of(tables, rule.facts)
+            values = [*(tables[name] for name in rule.tables), *(facts[name] for name in rule.facts)]
             problems += (_found(key, what, raw, schema) for key, what in rule.judge(*values))
     return tables, problems
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,15 +76,23 @@ class Schema:
     image: str = ""
     elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def facts_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Every fact of the image.
+    def tables_of(self, rule: Rule) -> set[str]:
+        """The tables that must be well-formed before a rule is judged."""
+        of_facts = (provider.tables for provider in self.providers if provider.fact in rule.facts)
+        return set(rule.tables).union(*of_facts)
 
-        :param values: the checked value of each table.
+    def facts_of(self, values: Mapping[str, Any], names: Container[str] | None = None) -> dict[str, Any]:
+        """Facts of the image.
+
+        :param values: the checked value of each table that they follow from.
+        :param names: the facts; by default all.
         :raises DefinitionError: two modules provide the same one.
         """
         found: dict[str, Any] = {}
         by: dict[str, str] = {}
         for provider in self.providers:
+            if names is not None and provider.fact not in names:
+                continue
             if (value := provider.compute(*(values[name] for name in provider.tables))) is None:
                 continue
             topic = Path(provider.compute.__code__.co_filename).parent.name
@@ -173,10 +181,12 @@ def compose(parts: Iterable[Part]) -> Schema:
                 if name not in tables:
                     what = f"no module of the image declares the table `{name}`"
                     raise DefinitionError(what, where=_where(part, function))
-        for provider in part.providers:
-            if provider.fact not in facts:
-                what = f"no module of the image declares the fact {provider.fact!r}"
-                raise DefinitionError(what, where=_where(part, provider.compute))
+        used = [(name, rule.judge) for rule in part.rules for name in rule.facts]
+        used += [(provider.fact, provider.compute) for provider in part.providers]
+        for name, function in used:
+            if name not in facts:
+                what = f"no module of the image declares the fact {name!r}"
+                raise DefinitionError(what, where=_where(part, function))
     return Schema(
         tables=tables,
         rules=tuple(rule for part in parts for rule in part.rules),

@@ -85,15 +85,16 @@ def choice(key: str, value: str, description: str, *, default: bool = False) -> 
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold between fields; ``judge`` is called with the values of ``tables``."""
+    """What must hold between fields; ``judge`` is called with the values of ``tables``, then those of ``facts``."""
 
     tables: tuple[str, ...]
     judge: Callable[..., Findings]
+    facts: tuple[str, ...] = ()
 
 
-def rule(*tables: str) -> Callable[[Callable[..., Findings]], Rule]:
-    """Register a rule: it is judged when each of ``tables`` is well-formed by itself."""
-    return lambda function: Rule(tables, function)
+def rule(*tables: str, facts: tuple[str, ...] = ()) -> Callable[[Callable[..., Findings]], Rule]:
+    """Register a rule: it is judged when each of ``tables``, and those that ``facts`` follow from, are well-formed."""
+    return lambda function: Rule(tables, function, facts)
 
 
 @dataclass(frozen=True)
