@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> int:
     with fleet.record.locked():
         with Board(fleet.chosen(args.hosts, obsolete=True)) as board:
             # Nobody waits for an orderly end of what is deleted.
-            fleet.down(board.say, orderly=not args.delete, only=args.hosts, delete=args.delete)
+            fleet.down(board.report, orderly=not args.delete, only=args.hosts, delete=args.delete)
         if args.delete and not args.hosts:
             fleet.record.forget()
             print(f"{fleet.deployment.deployment.name}: disks and passwords deleted", file=sys.stderr)

@@ -58,9 +58,9 @@ def catalog_of(cloud: str | None) -> Catalog:
 @contextmanager
 def sending(size: int) -> Iterator[Sent]:
     """A bar, or lines in a log."""
-    with Bytes("sent", 1, size) as progress:
-        yield progress.advance
-        progress.finish()
+    with Bytes("sent", 1, size) as bar:
+        yield bar.advance
+        bar.finish()
 
 
 def main(args: argparse.Namespace) -> int:
@@ -69,15 +69,15 @@ def main(args: argparse.Namespace) -> int:
     catalog = catalog_of(args.cloud)
     own = default_key()
 
-    def say(line: str) -> None:
+    def progress(line: str) -> None:
         print(f"publish {release.folder.name}: {line}", file=sys.stderr, flush=True)
 
     entry, done = publish(
         release, catalog, keys=args.keys or own.with_name(f"{own.name}.pub"), disk_format=args.disk_format,
-        visibility=args.visibility, say=say, sending=sending,
+        visibility=args.visibility, progress=progress, sending=sending,
     )  # fmt: skip
-    say("published" if done else "is there already")
+    progress("published" if done else "is there already")
     if args.keep is not None:
-        prune(catalog, entry.image, args.keep, say)
+        prune(catalog, entry.image, args.keep, progress)
     print(json.dumps(entry.row(), indent=1) if args.json else entry.id)
     return 0

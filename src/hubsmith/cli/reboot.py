@@ -24,5 +24,5 @@ def main(args: argparse.Namespace) -> int:
     fleet = Fleet(project_root(), args.file)
     machines = fleet.chosen(args.hosts)
     with fleet.record.locked(), Board(machines) as board:
-        fleet.reboot(machines, board.say, wait=args.wait)
+        fleet.reboot(machines, board.report, wait=args.wait)
     return 0

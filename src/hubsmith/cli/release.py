@@ -32,10 +32,12 @@ def main(args: argparse.Namespace) -> int:
     root, folders = project_root(), {}
     for image in args.images:
 
-        def say(line: str, image: str = image) -> None:
+        def progress(line: str, image: str = image) -> None:
             print(f"release {image}: {line}", file=sys.stderr, flush=True)
 
-        release = make(root, image, key=args.key or default_key(), say=say, version=args.version, since=args.since)
+        release = make(
+            root, image, key=args.key or default_key(), progress=progress, version=args.version, since=args.since
+        )
         folders[image] = str(release.folder)
     print(json.dumps(folders, indent=1) if args.json else "\n".join(folders.values()))
     return 0

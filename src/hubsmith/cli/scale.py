@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
     name, number = args.change
     with fleet.record.locked():
         with Board(fleet.hosts_of()) as board:
-            fleet.scale(name, number, board.say)
-            fleet.up(board.say, wait=args.wait)
+            fleet.scale(name, number, board.report)
+            fleet.up(board.report, wait=args.wait)
         up.print_lines(fleet.notes() + fleet.leftovers())
     return 0

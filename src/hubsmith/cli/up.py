@@ -44,7 +44,7 @@ def bring_up(args: argparse.Namespace, replacing: Replacing, only: Sequence[str]
     with fleet.record.locked():
         print_lines(fleet.notes() if deploying else fleet.notes() + fleet.leftovers())
         with Board(fleet.chosen(only, obsolete=deploying)) as board:
-            done = fleet.up(board.say, wait=args.wait, replacing=replacing, only=only)
+            done = fleet.up(board.report, wait=args.wait, replacing=replacing, only=only)
     urls = {name: machine.status()["url"] for name, machine in fleet.machines().items()}
     if args.json:
         rows = [

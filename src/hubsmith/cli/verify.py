@@ -28,12 +28,12 @@ def main(args: argparse.Namespace) -> int:
     :raises ImageFailed: something is wrong.
     """
 
-    def say(finding: Finding) -> None:
+    def report(finding: Finding) -> None:
         if not args.json:
             print(f"WRONG  {finding.what}: {finding.why}" if finding.why else f"good   {finding.what}")
 
     own = default_key()
-    findings = verify(args.folder, args.keys or own.with_name(f"{own.name}.pub"), say)
+    findings = verify(args.folder, args.keys or own.with_name(f"{own.name}.pub"), report)
     if args.json:
         print(json.dumps([asdict(one) for one in findings], indent=1))
     if wrong := [one.what for one in findings if one.why]:
