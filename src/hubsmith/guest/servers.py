@@ -82,7 +82,7 @@ def chosen(api: Api, names: Iterable[str]) -> dict[str, str]:
 
 
 def change(
-    api: Api, names: Iterable[str], wanted: str, *, timeout: float, say: Callable[[str], None] = lambda line: None
+    api: Api, names: Iterable[str], wanted: str, *, timeout: float, report: Callable[[str], None] = lambda line: None
 ) -> dict[str, str]:
     """Bring servers to a state, as many at once as the hub lets start, and wait.
 
@@ -113,7 +113,7 @@ def change(
         count = sum(state == wanted for state in now.values())
         line = f"{count} of {len(now)} {wanted}" + (f", {len(failed)} failed" if failed else "")
         if line != last:
-            say(line)
+            report(line)
         last = line
         if count + len(failed) >= len(now):
             return failed
@@ -134,7 +134,7 @@ def main(layout: Layout, action: str, names: list[str], *, timeout: float, as_js
         return 0
     wanted = "ready" if action == "start" else "stopped"
     failed = change(
-        api, names, wanted, timeout=timeout, say=lambda line: print(line, file=sys.stderr, flush=True)
+        api, names, wanted, timeout=timeout, report=lambda line: print(line, file=sys.stderr, flush=True)
     )  # fmt: skip
     if as_json:
         print(json.dumps({"failed": failed}, indent=1))

@@ -24,7 +24,7 @@ STATE, PEOPLE = "hub-state", "hub-homes"
 DATA = Path("/var/lib/hubsmith/data")
 HOMES = Path("/home")
 #: What the status item looks at.
-TOLD = Path("/run/hubsmith/data.json")
+DATA_FILE = Path("/run/hubsmith/data.json")
 #: Seconds; a cloud may attach a volume only after the machine has started.
 ATTACHED_WITHIN = 60
 #: Seconds; the kernel and udev tell of new partitions a little later.
@@ -181,7 +181,7 @@ def main() -> None:
     for path in context["kept"]:
         lay_over_state(Path(path))
     lay_over_homes(made[PEOPLE])
-    TOLD.write_text(json.dumps({"device": source_of(DATA)}))
+    DATA_FILE.write_text(json.dumps({"device": source_of(DATA)}))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ HOMES = "/var/lib/homes"
 #: Where a server has its person's.
 HOME = "/home/jovyan"
 #: What is known of the cluster (`modules/swarm-manager`).
-TOLD = Path("/run/hubsmith/swarm.json")
+SWARM_FILE = Path("/run/hubsmith/swarm.json")
 #: The container that is on the network of every server, and what the hub is called there.
 PLACE, HUB = "hubsmith-place", "hub"
 LABEL = "hubsmith.user"
@@ -224,7 +224,7 @@ class HomeSwarmSpawner(SwarmSpawner):
         """A network of its own for each start, with the hub on it. A worker may not have forgotten the one before."""
         await self._remove_networks()
         name = f"notebook-{self.user.id}-{secrets.token_hex(4)}"
-        mtu = json.loads(TOLD.read_text())["mtu"] - VXLAN
+        mtu = json.loads(SWARM_FILE.read_text())["mtu"] - VXLAN
         async with ATTACHING:
             await self.docker(
                 "create_network", name, driver="overlay", attachable=True, labels={LABEL: self.user.name},

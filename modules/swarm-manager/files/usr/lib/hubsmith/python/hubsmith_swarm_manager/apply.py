@@ -21,7 +21,7 @@ DROP_INS = Path("/run/systemd/system")
 EXPORTS, EXPORTS_OF_THE_DAY = Path("/run/hubsmith/homes.exports"), Path("/etc/exports.d/hubsmith.exports")
 SAME_PATH = Path("/var/lib/homes")
 #: What the spawner and the status know of the cluster: `mtu` of the way to the other machines, `address`, `on_master`.
-TOLD = Path("/run/hubsmith/swarm.json")
+SWARM_FILE = Path("/run/hubsmith/swarm.json")
 #: Of this range each overlay network gets a part: one for each person whose server runs, and one of Swarm's own that
 #: takes an address for each node.
 POOL, POOL_PARTS = "10.128.0.0/10", "24"
@@ -87,11 +87,11 @@ def main() -> None:
     drop_ins(on)
     changed = write_or_remove(EXPORTS_OF_THE_DAY, EXPORTS.read_text() if on else None)
     if not on:
-        TOLD.unlink(missing_ok=True)
+        SWARM_FILE.unlink(missing_ok=True)
         run("systemctl", "stop", JOIN, PLACE, NFS, ENGINE)
         return
     address, mtu = own_link(settings["cluster"]["network"])
-    write(TOLD, json.dumps({"address": address, "mtu": mtu, "on_master": facts["swarm_on_master"]}))
+    write(SWARM_FILE, json.dumps({"address": address, "mtu": mtu, "on_master": facts["swarm_on_master"]}))
     # On every node the homes are at the same path, before the engine begins what it ran.
     if not SAME_PATH.is_mount():
         run("mount", "--bind", "/home", SAME_PATH)

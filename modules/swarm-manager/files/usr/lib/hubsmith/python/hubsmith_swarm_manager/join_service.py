@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hubsmith.guest.programs import Failed
 from hubsmith_docker import engine
-from hubsmith_swarm_cluster.protocol import ANSWER, PORT, Refused, Server, Wish
+from hubsmith_swarm_cluster.protocol import ANSWER, PORT, NodeRequest, Refused, Server
 
-SETTINGS, TOLD = Path("/run/hubsmith/join.json"), Path("/run/hubsmith/swarm.json")
+SETTINGS, SWARM_FILE = Path("/run/hubsmith/join.json"), Path("/run/hubsmith/swarm.json")
 
 
 def docker(*words: str) -> str:
@@ -23,18 +23,20 @@ def nodes() -> list[tuple[str, str, str]]:
     return [(node, name, status) for node, name, status, itself in found if itself != "true"]
 
 
-def join(wish: Wish, address: str) -> dict[str, str]:
+def join(request: NodeRequest, address: str) -> dict[str, str]:
     """What a machine of the deployment needs to join."""
     here = engine.swarm_state(patience=0, timeout=ANSWER)
     cluster = (here.get("Cluster") or {}).get("ID")
     if here["LocalNodeState"] != "active" or not here["ControlAvailable"] or not cluster:
         raise Refused("the Swarm is not ready yet")
     for node, name, status in nodes():
-        if name == wish.name and node != wish.node and status == "Down":  # the machine before it, which was replaced
+        if (
+            name == request.name and node != request.node and status == "Down"
+        ):  # the machine before it, which was replaced
             docker("node", "rm", "--force", node)
             print(f"{name}: forgot its node of before", flush=True)
-    if not wish.node:
-        print(f"{wish.name}: let in", flush=True)
+    if not request.node:
+        print(f"{request.name}: let in", flush=True)
     return {
         "token": docker("swarm", "join-token", "--quiet", "worker"),
         "manager": f"{address}:2377",
@@ -43,20 +45,20 @@ def join(wish: Wish, address: str) -> dict[str, str]:
     }
 
 
-def leave(wish: Wish) -> dict[str, str]:
+def leave(request: NodeRequest) -> dict[str, str]:
     """Forget a machine that is being switched off: its servers begin elsewhere at once."""
-    if wish.node in (node for node, name, _ in nodes() if name == wish.name):
-        docker("node", "rm", "--force", wish.node)
-        print(f"{wish.name}: has left", flush=True)
+    if request.node in (node for node, name, _ in nodes() if name == request.name):
+        docker("node", "rm", "--force", request.node)
+        print(f"{request.name}: has left", flush=True)
     return {}
 
 
 def main() -> None:
-    settings, address = json.loads(SETTINGS.read_text()), json.loads(TOLD.read_text())["address"]
+    settings, address = json.loads(SETTINGS.read_text()), json.loads(SWARM_FILE.read_text())["address"]
 
-    def answer(wish: Wish) -> dict[str, str]:
+    def answer(request: NodeRequest) -> dict[str, str]:
         try:
-            return leave(wish) if wish.what == "leave" else join(wish, address)
+            return leave(request) if request.what == "leave" else join(request, address)
         except Failed as error:
             raise Refused(f"the engine says: {str(error)[:200]}") from error
 
