@@ -1,4 +1,4 @@
-"""Whether the data volume, when the settings name one, can be written."""
+"""Status item of the data volume: whether it is writable, if the settings name one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def look() -> tuple[str, str]:
         return "ready", "none: homes and state are on the system disk"
     try:
         space = os.statvfs(DATA)
-        list(DATA.iterdir())  # a disk that went away answers statvfs, and nothing else
+        list(DATA.iterdir())  # statvfs works even if the disk is gone; this does not
     except OSError as error:
         return "failed", f"the data volume cannot be read: {error.strerror}"
     if space.f_flag & os.ST_RDONLY:

@@ -1,4 +1,4 @@
-"""Give the Swarm's token and the address of the homes to machines that prove that they belong to the deployment."""
+"""Service that lets the deployment's machines join the Swarm: gives them the join token and the homes' address."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ def docker(*words: str) -> str:
 
 
 def nodes() -> list[tuple[str, str, str]]:
-    """ID, name and status of every node but this one."""
+    """Return ID, name and status of all nodes except this one."""
     rows = docker("node", "ls", "--format", "{{.ID}} {{.Hostname}} {{.Status}} {{.Self}}").splitlines()
     found = (row.split() for row in rows)
     return [(node, name, status) for node, name, status, itself in found if itself != "true"]
 
 
 def join(request: NodeRequest, address: str) -> dict[str, str]:
-    """What a machine of the deployment needs to join."""
+    """Return what a machine needs to join, and remove the node of an earlier machine with the same name.
+
+    :raises Refused: the Swarm is not ready yet.
+    """
     here = engine.swarm_state(patience=0, timeout=ANSWER)
     cluster = (here.get("Cluster") or {}).get("ID")
     if here["LocalNodeState"] != "active" or not here["ControlAvailable"] or not cluster:
@@ -34,9 +37,9 @@ def join(request: NodeRequest, address: str) -> dict[str, str]:
             name == request.name and node != request.node and status == "Down"
         ):  # the machine before it, which was replaced
             docker("node", "rm", "--force", node)
-            print(f"{name}: forgot its node of before", flush=True)
+            print(f"{name}: removed the node of the earlier machine", flush=True)
     if not request.node:
-        print(f"{request.name}: let in", flush=True)
+        print(f"{request.name}: admitted", flush=True)
     return {
         "token": docker("swarm", "join-token", "--quiet", "worker"),
         "manager": f"{address}:2377",
@@ -46,7 +49,7 @@ def join(request: NodeRequest, address: str) -> dict[str, str]:
 
 
 def leave(request: NodeRequest) -> dict[str, str]:
-    """Forget a machine that is being switched off: its servers begin elsewhere at once."""
+    """Remove the node of a machine that is being switched off, so that its servers restart elsewhere at once."""
     if request.node in (node for node, name, _ in nodes() if name == request.name):
         docker("node", "rm", "--force", request.node)
         print(f"{request.name}: has left", flush=True)

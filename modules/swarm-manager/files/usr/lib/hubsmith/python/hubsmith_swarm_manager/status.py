@@ -1,4 +1,4 @@
-"""How many nodes for servers are there and ready."""
+"""Status item of the Swarm: the number of nodes that can run servers."""
 
 from __future__ import annotations
 
