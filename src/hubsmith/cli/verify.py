@@ -1,4 +1,4 @@
-"""`hubsmith verify`: check a release: signature, checksums, tests."""
+"""`hubsmith verify`: check the signature, checksums and test report of a release."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hubsmith.release.verify import Finding, verify
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a release")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the release")
     parser.add_argument(
         "--keys", type=Path, metavar="FILE",
-        help="the public keys of whoever may make releases (default: ~/.config/hubsmith/release_key.pub, one's own)",
+        help="public keys that may sign releases (default: your own, ~/.config/hubsmith/release_key.pub)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb.
 
-    :raises ImageFailed: something is wrong.
+    :raises ImageFailed: a check failed.
     """
 
     def report(finding: Finding) -> None:
