@@ -97,7 +97,7 @@ class User(Protocol):
 @rule("auth", "users")
 def somebody_can_log_in(auth: Auth, users: Sequence[User]) -> Findings:
     if auth.method == "local" and not users:
-        yield "users", "nobody could log in: declare at least one user in a `[[users]]` table"
+        yield "users", "no one can log in: declare at least one user in a `[[users]]` table"
 
 
 @rule("auth", "users")

@@ -18,7 +18,7 @@ def source_network(value: str) -> str:
     except ValueError:
         raise ValueError("neither an IPv4 address nor a network (its first address and its size)") from None
     if network.prefixlen < 8:
-        raise ValueError("a network as large as this is nearly everybody")
+        raise ValueError("the network is too large: it must be a /8 or smaller")
     return str(network)
 
 

@@ -189,16 +189,16 @@ def test_strangers_do_not_get_in(workshop: Workshop) -> None:
     )
     who = (settings["manager"], 2378)
 
-    def told(**other: str) -> str:
+    def answer(**other: str) -> str:
         text = ask.format(
             who=who, pin=other.get("pin", settings["pin"]), secret=other.get("secret", settings["secret"])
         )
         with workshop.machine("worker-1") as worker:
             return worker.succeed("python3 -I -", stdin=text).strip()
 
-    assert told(secret="x" * 43) == "access denied"
-    assert "another key" in told(pin=f"sha256:{'0' * 64}")
-    assert "token" in told()
+    assert answer(secret="x" * 43) == "access denied"
+    assert "another key" in answer(pin=f"sha256:{'0' * 64}")
+    assert "token" in answer()
 
 
 def test_prometheus_reads_hub_machines_and_homes(workshop: Workshop) -> None:

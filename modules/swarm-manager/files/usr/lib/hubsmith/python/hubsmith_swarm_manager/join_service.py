@@ -63,7 +63,7 @@ def main() -> None:
         try:
             return leave(request) if request.what == "leave" else join(request, address)
         except Failed as error:
-            raise Refused(f"the engine says: {str(error)[:200]}") from error
+            raise Refused(f"the engine reports: {str(error)[:200]}") from error
 
     server = Server((address, PORT), settings["secret"], settings["key"], answer, lambda line: print(line, flush=True))
     print(f"waiting for machines at {address}:{PORT}", flush=True)
