@@ -1,4 +1,4 @@
-"""People: the tables `users`, and which of them are admins of the hub."""
+"""Settings of the users: the tables `users`, and the admins of the hub."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SSH_KEY_TYPES = (
 
 
 def user_name(value: str) -> str:
-    """A Unix name that no system account has."""
+    """Validate a Unix name that is not reserved for a system account."""
     if not USER_NAME.fullmatch(value):
         raise ValueError(
             "not a user name: a lower-case letter, then lower-case letters, digits, `-` and `_`; at most 32 characters"
@@ -56,7 +56,7 @@ def user_name(value: str) -> str:
 
 
 def password_hash(value: str) -> str:
-    """A hash in a format of crypt(5) that Debian's PAM verifies and that is still thought strong."""
+    """Validate a crypt(5) hash in a format that Debian's PAM verifies and that is still considered strong."""
     if any(pattern.fullmatch(value) for pattern in _HASHES):
         return value
     for prefix, name in _OTHER_HASHES.items():
@@ -68,7 +68,7 @@ def password_hash(value: str) -> str:
 
 
 def _ssh_field(blob: bytes, offset: int) -> tuple[bytes, int]:
-    """One length-prefixed field of an SSH key blob (RFC 4251, section 5) and the offset of the next."""
+    """Return a length-prefixed field of an SSH key blob (RFC 4251, section 5), and the offset of the next field."""
     (length,) = struct.unpack_from(">I", blob, offset)
     end = offset + 4 + length
     if end > len(blob):
@@ -77,7 +77,7 @@ def _ssh_field(blob: bytes, offset: int) -> tuple[bytes, int]:
 
 
 def ssh_key(value: str) -> str:
-    """One line of an ``authorized_keys`` file without options: type, base64, comment."""
+    """Validate a line of an ``authorized_keys`` file without options: type, base64, comment."""
     if "PRIVATE KEY" in value:
         raise ValueError("this is a private key: keep it to yourself, and write the line of the `.pub` file here")
     if any(ord(character) < 32 for character in value):
@@ -122,7 +122,7 @@ class Hub(Table):
 
 @table("users", many=True)
 class User(Table):
-    """One person. Somebody who is taken away again is locked out; the home stays."""
+    """A user of the hub. A user who is removed from the settings is locked out; the home is kept."""
 
     name: UserName = Field(
         description="The Unix name, and the name on the hub: a lower-case letter, then lower-case letters, digits, `-` "
@@ -132,8 +132,8 @@ class User(Table):
     password_hash: PasswordHash | None = Field(
         default=None,
         repr=False,
-        description="For logging in to the hub. A yescrypt (`$y$`), bcrypt (`$2b$`) or SHA-512 (`$6$`) hash; "
-        "`hubsmith settings hash-password` makes one. Without it the user can only come by SSH.",
+        description="Password hash for the hub's login: yescrypt (`$y$`), bcrypt (`$2b$`) or SHA-512 (`$6$`). "
+        "`hubsmith settings hash-password` makes one. Without a hash the user can log in by SSH only.",
         examples=["$2b$12$…"],
     )
     ssh_keys: tuple[SshKey, ...] = Field(

@@ -1,4 +1,4 @@
-"""The hub, how people log in, and what all spawners have in common."""
+"""Settings of the hub, the login, and those common to all spawners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hubsmith.settings.tables import Choices, Field, Findings, Table, choice, pr
 
 @table("hub")
 class Hub(Table):
-    """The hub as a whole."""
+    """Settings of the whole hub."""
 
     announcement: Line = Field(
         default="",
@@ -22,14 +22,14 @@ class Hub(Table):
         default=20,
         ge=1,
         le=1000,
-        description="How many servers may be starting at the same time; further ones are asked to try again.",
+        description="How many servers may start at the same time. Further users are asked to try again.",
         examples=[50],
     )
 
 
 @table("auth")
 class Auth(Table):
-    """How people prove who they are."""
+    """How users log in."""
 
     method: Choices = Field()
 
@@ -66,11 +66,11 @@ class Spawner(Table):
 
 @table("idle")
 class Idle(Table):
-    """What happens to servers and kernels that nobody uses."""
+    """When unused servers and kernels are stopped."""
 
     cull_after: Duration = Field(
         default=3600,
-        description='Servers without activity for so long are stopped. `"0s"`: never.',
+        description='Servers that were inactive for this time are stopped. `"0s"`: never.',
         examples=["2h"],
     )
     every: Duration = Field(
@@ -81,7 +81,7 @@ class Idle(Table):
     )
     kernels_after: Duration = Field(
         default=3600,
-        description='Kernels that compute nothing and that no browser looks at for so long are stopped. `"0s"`: never.',
+        description='Idle kernels without an open browser are stopped after this time. `"0s"`: never.',
         examples=["12h"],
     )
 
@@ -89,7 +89,7 @@ class Idle(Table):
 @rule("auth", "users")
 def somebody_can_log_in(auth: Auth, users: Sequence[object]) -> Findings:
     if auth.method == "local" and not users:
-        yield "users", "nobody could log in: declare at least one user in a `[[users]]` table"
+        yield "users", "no one can log in: declare at least one user in a `[[users]]` table"
 
 
 @provides("ways_in", "auth")

@@ -229,7 +229,7 @@ def test_the_slow_import_is_really_shut_out(environment: str, tmp_path: Path) ->
     assert done.stdout == "no\n"
 
 
-def test_a_machine_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_is_too_small_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     context = json.dumps({"settings": {}, "machine": {"memory": 700 * MIB}})
     monkeypatch.setattr("sys.stdin", io.StringIO(context))
     with pytest.raises(SystemExit, match=r"^700 MiB of memory are not enough for a hub: 832 are needed$"):

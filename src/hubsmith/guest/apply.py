@@ -1,7 +1,7 @@
-"""Bring the machine to what its settings say, or refuse.
+"""Apply the settings to the machine, or reject them.
 
-Idempotent: a second run with the same settings changes nothing. Safe to end at any point: a run starts from the
-files that are there, every file is written atomically, and the hub starts only after the last step.
+This is idempotent: a second run with the same settings changes nothing. It can be interrupted at any point, because
+every file is written atomically, and the hub starts only after the last step.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ log = logging.getLogger("hubsmith.guest")
 
 
 def apply(layout: Layout, *, boot: bool = False) -> Outcome:
-    """Read the settings, make every file and account, and start the hub; or refuse and stop it.
+    """Read the settings, make all files and accounts, and start the hub. If the settings are rejected, stop the hub.
 
-    :param boot: this is the apply unit: jobs are queued, not waited for.
+    :param boot: called by the apply unit, so systemd jobs are queued but not waited for.
     :raises HubsmithError: another apply is running, or the hub could not be stopped.
     """
     with files.locked(layout.run / "apply.lock"):
@@ -35,7 +35,7 @@ def apply(layout: Layout, *, boot: bool = False) -> Outcome:
 
 
 class _Run:
-    """One apply, under the lock."""
+    """One apply that holds the lock."""
 
     def __init__(self, layout: Layout, boot: bool) -> None:
         self.layout, self.wait = layout, not boot
@@ -77,7 +77,7 @@ class _Run:
         return self.refuse(reasons)
 
     def refuse(self, reasons: tuple[Reason, ...]) -> Outcome:
-        """Stop the hub first; then tell everybody why."""
+        """Stop the hub, then publish the reasons."""
         self.note(outcome.REFUSED, reasons)
         systemd.stop_hub(wait=self.wait)
         reasons_for_all = [reason.public for reason in reasons]

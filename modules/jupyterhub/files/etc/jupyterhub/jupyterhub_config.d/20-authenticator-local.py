@@ -1,4 +1,4 @@
-"""`auth.method = "local"`: the accounts of the machine, by the PAM service `hubsmith`."""
+"""`auth.method = "local"`: local accounts, by the PAM service `hubsmith`."""
 
 import json
 from pathlib import Path
@@ -11,5 +11,5 @@ if json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())["authenticator"
     c.JupyterHub.authenticator_class = "pam"
     c.PAMAuthenticator.service = "hubsmith"
     c.PAMAuthenticator.open_sessions = False
-    # As the settings want names to be. Capitals are not folded: "Alice" is nobody's account.
+    # The same rule as in the settings. Names are case-sensitive: there is no account "Alice".
     c.PAMAuthenticator.username_pattern = r"[a-z][a-z0-9_-]{0,31}"

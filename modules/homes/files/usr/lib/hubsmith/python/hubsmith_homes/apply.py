@@ -1,6 +1,6 @@
-"""Make each user's home and its quota; reads apply's JSON on standard input.
+"""Create each user's home and set its quota. Reads apply's JSON on standard input.
 
-/home is XFS with project quotas. A home's project id is the uid of its owner, inherited by all that is made inside.
+/home is XFS with project quotas. A home's project ID is its user's uid, and files created inside inherit it.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ USAGE = Path("/run/hubsmith/usage")
 FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
 FSXATTR = struct.Struct("=5I8s")
 PROJINHERIT = 0x200
-#: An inode takes 512 bytes that XFS charges to nobody: files are limited, too, to one for each 4 KiB of the quota.
+#: XFS does not charge the 512 bytes of an inode to any project. So the number of files is limited, too: one for each
+#: 4 KiB of the quota, but at least 50,000.
 BYTES_PER_FILE, FEWEST_FILES = 4096, 50_000
 
 
 def quotas_are_on() -> bool:
-    """Whether the kernel enforces project quotas on the file system of the homes."""
+    """Whether the homes' file system enforces project quotas."""
     _, kind, options = mounted(HOMES)
     return kind == "xfs" and "prjquota" in options
 
 
 def project_of(folder: int) -> tuple[int, bool]:
-    """The project id of an open folder, and whether what is made inside inherits it."""
+    """Return the project ID of an open folder, and whether new files inside inherit it."""
     flags, _, _, project, _, _ = FSXATTR.unpack(fcntl.ioctl(folder, FS_IOC_FSGETXATTR, bytes(FSXATTR.size)))
     return project, bool(flags & PROJINHERIT)
 
 
 def give_project(folder: int, project: int) -> None:
-    """Give an empty folder to a project."""
+    """Set the project ID of an empty folder, and let new files inside inherit it."""
     flags, extent, count, _, cow, pad = FSXATTR.unpack(fcntl.ioctl(folder, FS_IOC_FSGETXATTR, bytes(FSXATTR.size)))
     fcntl.ioctl(folder, FS_IOC_FSSETXATTR, FSXATTR.pack(flags | PROJINHERIT, extent, count, project, cow, pad))
 
@@ -53,7 +54,7 @@ def open_folder(path: Path) -> int:
 
 
 def make_home(home: Path, project: int, owner: tuple[int, int]) -> None:
-    """A home from the skeleton: under its own name only when it is whole."""
+    """Create a home from the skeleton, atomically."""
     new = HOMES / f".{home.name}.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
@@ -72,7 +73,7 @@ def make_home(home: Path, project: int, owner: tuple[int, int]) -> None:
 
 
 def check_home(home: Path, project: int, owner: tuple[int, int]) -> None:
-    """Bring a home that is there to its mode and project."""
+    """Check the owner of an existing home, and set its mode and project ID."""
     folder = open_folder(home)
     found, (uid, gid) = os.fstat(folder), owner
     if found.st_uid != uid:
@@ -84,7 +85,7 @@ def check_home(home: Path, project: int, owner: tuple[int, int]) -> None:
 
 
 def link_shared(home: Path, owner: tuple[int, int], wanted: bool) -> None:
-    """The name `shared` in a home; a file of the user's own under that name stays."""
+    """Create or remove the link `shared` in a home. A user's own file of that name is kept."""
     folder = open_folder(home)
     try:
         is_ours = os.readlink("shared", dir_fd=folder) == str(SHARED)
@@ -93,10 +94,10 @@ def link_shared(home: Path, owner: tuple[int, int], wanted: bool) -> None:
             try:
                 os.symlink(SHARED, "shared", dir_fd=folder)
                 os.chown("shared", *owner, dir_fd=folder, follow_symlinks=False)
-            except OSError as error:  # a full home must not keep the hub from starting
+            except OSError as error:  # a full home must not prevent the hub's start
                 print(f"{home}: no link to the shared folder: {error.strerror}", file=sys.stderr)
     except OSError:
-        pass  # something of the user's own that is no link
+        pass  # the user's own file or folder
     else:
         if is_ours and not wanted:
             os.unlink("shared", dir_fd=folder)
@@ -104,9 +105,10 @@ def link_shared(home: Path, owner: tuple[int, int], wanted: bool) -> None:
 
 
 def make_shared(wanted: bool, owner: tuple[int, int] | None) -> None:
-    """The shared folder: all users read, admins write, and an admin can change another one's files.
+    """Create the shared folder. All users can read it, admins can write, and also change other admins' files.
 
-    :param owner: the uid and gid of all homes, when they have one: how the folder is mounted settles who may write.
+    :param owner: uid and gid of all homes, if they have a common owner. Then the mount of each server is writable or
+        read-only, instead of permissions in the folder.
     """
     if wanted and owner:
         SHARED.mkdir(exist_ok=True)
@@ -124,13 +126,13 @@ def make_shared(wanted: bool, owner: tuple[int, int] | None) -> None:
 
 
 def limits() -> dict[int, tuple[int, int]]:
-    """The hard limits in force, by project id: KiB and files."""
+    """Return the current hard limits by project ID: KiB and number of files."""
     files = report("-i")
     return {project: (limit, files[project][1]) for project, (_, limit) in report("-b").items() if project in files}
 
 
 def set_quotas(quotas: dict[int, int]) -> None:
-    """Limit each project to its bytes; a limit below what is used only stops further growth."""
+    """Set the limit of each project in bytes. A limit below the current use only prevents further growth."""
     wanted = {uid: (size // 1024, max(size // BYTES_PER_FILE, FEWEST_FILES)) for uid, size in quotas.items()}
     before = limits()
     commands = []

@@ -1,4 +1,4 @@
-"""The quotas of the homes: XFS project quotas, a project for each home."""
+"""Quotas of the homes: XFS project quotas, with one project per home."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ HOMES = "/home"
 
 
 def xfs_quota(*commands: str) -> str:
-    """What `xfs_quota` prints; it reports failures with exit code 0.
+    """Run commands of `xfs_quota` and return the output.
 
-    :raises Failed: with its own words.
+    :raises Failed: it failed. Its exit code is 0 even then, so any output on standard error counts as a failure.
     """
     words = [word for command in commands for word in ("-c", command)]
     done = subprocess.run(["xfs_quota", "-x", *words, HOMES], text=True, capture_output=True, check=False)
@@ -22,7 +22,7 @@ def xfs_quota(*commands: str) -> str:
 
 
 def report(kind: str) -> dict[int, tuple[int, int]]:
-    """Used and hard limit by project id.
+    """Return the use and the hard limit of each project, by ID.
 
     :param kind: ``-b`` for KiB, ``-i`` for files.
     :raises Failed: quotas are off.
