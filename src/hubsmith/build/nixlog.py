@@ -55,9 +55,9 @@ class Watch:
                 self.stages[name] = round(time.monotonic() - since, 1)
                 self._tell(f"{name} took {self.stages[name]:.1f} s")
             case "result", kind if kind == _RESULT_LOG_LINE:
-                said = str(event["fields"][0])
-                log.debug("%s", said)
-                self._output.setdefault(event["id"], []).append(said)
+                output = str(event["fields"][0])
+                log.debug("%s", output)
+                self._output.setdefault(event["id"], []).append(output)
             case "msg", _:
                 self._message(event["level"], _COLOURS.sub("", event["msg"]))
 

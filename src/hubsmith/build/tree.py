@@ -195,16 +195,16 @@ def _writer(out: IO[bytes]) -> tarfile.TarFile:
 
 def entry(member: tarfile.TarInfo, content: bytes) -> dict[str, Any]:
     """Return the entry of a tar member for `entries.json`."""
-    said: dict[str, Any] = {
+    found: dict[str, Any] = {
         "type": _KINDS.get(member.type, "special"),
         "mode": f"{member.mode & 0o7777:04o}",
         "owner": f"{member.uid}:{member.gid}",
     }
     if member.isreg():
-        said |= {"size": member.size, "sha256": hashlib.sha256(content).hexdigest()}
+        found |= {"size": member.size, "sha256": hashlib.sha256(content).hexdigest()}
     if member.linkname:
-        said["target"] = member.linkname
-    return said
+        found["target"] = member.linkname
+    return found
 
 
 def dump(entries: Entries, file: Path) -> None:

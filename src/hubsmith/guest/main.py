@@ -35,8 +35,8 @@ def _apply(args: argparse.Namespace) -> int:
     print(f"settings applied: {len(result.changed)} files changed")
     for name in result.changed:
         print(f"  wrote {name}")
-    for unit in result.told:
-        print(f"  told {unit}")
+    for unit in result.refreshed:
+        print(f"  refreshed {unit}")
     return 0
 
 

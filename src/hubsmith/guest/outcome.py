@@ -52,14 +52,14 @@ class Outcome:
 
     :ivar state: ``applying``, ``good`` or ``refused``.
     :ivar changed: targets that were written or removed.
-    :ivar told: units that were reloaded or restarted.
+    :ivar refreshed: units that were reloaded or restarted.
     :ivar uptime: seconds since the machine started; not a time of day, because the clock may be set meanwhile.
     """
 
     state: str
     reasons: tuple[Reason, ...] = ()
     changed: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    refreshed: tuple[str, ...] = ()
     pending: Pending = Pending()
     uptime: float = field(default_factory=uptime)
 
@@ -76,4 +76,4 @@ def read(path: Path) -> Outcome | None:
         return None
     pending = Pending(*(frozenset(raw["pending"][kind]) for kind in ("reload", "restart")))
     reasons = tuple(Reason(**reason) for reason in raw["reasons"])
-    return Outcome(raw["state"], reasons, tuple(raw["changed"]), tuple(raw["told"]), pending, raw["uptime"])
+    return Outcome(raw["state"], reasons, tuple(raw["changed"]), tuple(raw["refreshed"]), pending, raw["uptime"])

@@ -104,13 +104,13 @@ def change(
             if name in asked:  # it was starting or stopping, but is not any longer
                 failed[name] = "it ended while it was starting: `journalctl --unit jupyterhub` has the reason"
                 continue
-            code, told = api.ask(method, f"users/{quote(name)}/server")
+            code, answer = api.ask(method, f"users/{quote(name)}/server")
             if code in (201, 202, 204):
                 asked.add(name)
             elif code == 429:
                 break  # too many are starting: try the others later
             else:
-                failed[name] = str((told or {}).get("message", code))
+                failed[name] = str((answer or {}).get("message", code))
         count = sum(state == wanted for state in now.values())
         line = f"{count} of {len(now)} {wanted}" + (f", {len(failed)} failed" if failed else "")
         if line != last:

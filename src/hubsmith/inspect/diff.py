@@ -58,8 +58,8 @@ class Change:
             return f"+ {self.thing} {_brief(self.after or {})}".rstrip()
         if self.after is None:
             return f"- {self.thing} {_brief(self.before)}".rstrip()
-        told = self.json()
-        before, after = told["before"], told["after"]
+        difference = self.json()
+        before, after = difference["before"], difference["after"]
         # Size and checksum follow from the version.
         keys = ["version"] if "version" in before else list(before)
         parts = [f"{key} {_value(before[key])} -> {_value(after[key])}" for key in keys]

@@ -105,6 +105,6 @@ class LocalSpawner(SystemdSpawner):
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield messages for the user who waits for the server."""
-        if told := home_usage(self.user.name):
-            yield {"progress": 20, "message": told}
+        if warning := home_usage(self.user.name):
+            yield {"progress": 20, "message": warning}
         yield {"progress": 50, "message": "The notebook server is starting."}

@@ -105,11 +105,11 @@ class HomeSwarmSpawner(SwarmSpawner):
         rows = []
         for number, profile in enumerate(self.profiles):
             memory, cpu = profile["memory"] or self.memory, profile["cpu"] or self.cpu
-            told = f"{html.escape(profile['name'])} <small>({memory / 2**30:g} GiB, {cpu:g} CPU)</small>"
+            label = f"{html.escape(profile['name'])} <small>({memory / 2**30:g} GiB, {cpu:g} CPU)</small>"
             checked = " checked" if number == 0 else ""
             rows.append(
                 f'<div class="form-check"><input class="form-check-input" type="radio" name="profile" id="p{number}" '
-                f'value="{number}"{checked}><label class="form-check-label" for="p{number}">{told}</label></div>'
+                f'value="{number}"{checked}><label class="form-check-label" for="p{number}">{label}</label></div>'
             )
         return "".join(rows)
 
@@ -186,11 +186,13 @@ class HomeSwarmSpawner(SwarmSpawner):
             return b"".join(self.client.service_logs(self.service_name, stdout=True, stderr=True, tail=5))
 
         try:
-            told = await asyncio.wrap_future(EXECUTOR.submit(read))
+            output = await asyncio.wrap_future(EXECUTOR.submit(read))
         except (DockerException, RequestException) as error:
             self.log.warning("%s: no log: %s", self.service_name, type(error).__name__)
             return ""
-        return next((line.strip() for line in reversed(told.decode(errors="replace").splitlines()) if line.strip()), "")
+        return next(
+            (line.strip() for line in reversed(output.decode(errors="replace").splitlines()) if line.strip()), ""
+        )
 
     def get_env(self) -> dict[str, str]:
         """Return the server's environment. Runtime files are not in the home, which may be full."""
@@ -303,8 +305,8 @@ class HomeSwarmSpawner(SwarmSpawner):
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield messages for the user who waits for the server."""
-        if told := home_usage(self.user.name):
-            yield {"progress": 10, "message": told}
+        if warning := home_usage(self.user.name):
+            yield {"progress": 10, "message": warning}
         last = ""
         while True:
             if self.said != last:
