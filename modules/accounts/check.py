@@ -1,4 +1,4 @@
-"""What holds on every machine whose users have local accounts."""
+"""Checks of every machine with local accounts."""
 
 from __future__ import annotations
 

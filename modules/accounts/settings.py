@@ -1,4 +1,4 @@
-"""People: the tables `users`, and which of them are admins of the hub."""
+"""Settings of the users: the tables `users`, and the admins of the hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from hubsmith.settings.scalars import Label, Secret, Str
-from hubsmith.settings.tables import Field, Findings, Table, rule, table
+from hubsmith.settings.tables import Field, Findings, Table, fact, rule, table
 
 #: Accounts of Debian 13 (base-passwd, systemd and the packages of the images), names that cloud-init gives to the
 #: operator's account, and names that hubsmith uses itself.
@@ -45,7 +45,7 @@ SSH_KEY_TYPES = (
 
 
 def user_name(value: str) -> str:
-    """A Unix name that no system account has."""
+    """Validate a Unix name that is not reserved for a system account."""
     if not USER_NAME.fullmatch(value):
         raise ValueError(
             "not a user name: a lower-case letter, then lower-case letters, digits, `-` and `_`; at most 32 characters"
@@ -56,7 +56,7 @@ def user_name(value: str) -> str:
 
 
 def password_hash(value: str) -> str:
-    """A hash in a format of crypt(5) that Debian's PAM verifies and that is still thought strong."""
+    """Validate a crypt(5) hash in a format that Debian's PAM verifies and that is still considered strong."""
     if any(pattern.fullmatch(value) for pattern in _HASHES):
         return value
     for prefix, name in _OTHER_HASHES.items():
@@ -68,7 +68,7 @@ def password_hash(value: str) -> str:
 
 
 def _ssh_field(blob: bytes, offset: int) -> tuple[bytes, int]:
-    """One length-prefixed field of an SSH key blob (RFC 4251, section 5) and the offset of the next."""
+    """Return a length-prefixed field of an SSH key blob (RFC 4251, section 5), and the offset of the next field."""
     (length,) = struct.unpack_from(">I", blob, offset)
     end = offset + 4 + length
     if end > len(blob):
@@ -77,7 +77,7 @@ def _ssh_field(blob: bytes, offset: int) -> tuple[bytes, int]:
 
 
 def ssh_key(value: str) -> str:
-    """One line of an ``authorized_keys`` file without options: type, base64, comment."""
+    """Validate a line of an ``authorized_keys`` file without options: type, base64, comment."""
     if "PRIVATE KEY" in value:
         raise ValueError("this is a private key: keep it to yourself, and write the line of the `.pub` file here")
     if any(ord(character) < 32 for character in value):
@@ -102,6 +102,9 @@ def ssh_key(value: str) -> str:
     return value.strip()
 
 
+#: The keys of which each user needs one to come in. None of them: people log in with accounts of another place.
+WAYS_IN = fact("ways_in", default=("ssh_keys",))
+
 UserName = Annotated[Str, AfterValidator(user_name), Label("user name")]
 PasswordHash = Annotated[Str, AfterValidator(password_hash), Label("password hash"), Secret()]
 SshKey = Annotated[Str, AfterValidator(ssh_key), Label("SSH public key")]
@@ -119,7 +122,7 @@ class Hub(Table):
 
 @table("users", many=True)
 class User(Table):
-    """One person. Somebody who is taken away again is locked out; the home stays."""
+    """A user of the hub. A user who is removed from the settings is locked out; the home is kept."""
 
     name: UserName = Field(
         description="The Unix name, and the name on the hub: a lower-case letter, then lower-case letters, digits, `-` "
@@ -129,13 +132,14 @@ class User(Table):
     password_hash: PasswordHash | None = Field(
         default=None,
         repr=False,
-        description="For logging in to the hub. A yescrypt (`$y$`), bcrypt (`$2b$`) or SHA-512 (`$6$`) hash; "
-        "`hubsmith settings hash-password` makes one. Without it the user can only come by SSH.",
+        description="Password hash for the hub's login: yescrypt (`$y$`), bcrypt (`$2b$`) or SHA-512 (`$6$`). "
+        "`hubsmith settings hash-password` makes one. Without a hash the user can log in by SSH only.",
         examples=["$2b$12$…"],
     )
     ssh_keys: tuple[SshKey, ...] = Field(
         default=(),
-        description="Public keys that may log in by SSH. SSH takes no passwords.",
+        description="Public keys that may log in by SSH. SSH takes no passwords: on an image without a hub, each user "
+        "needs a key.",
         examples=[["ssh-ed25519 AAAA… alice@laptop"]],
     )
 
@@ -147,6 +151,17 @@ def names_are_unique(users: tuple[User, ...]) -> Findings:
         if user.name in first:
             yield f"users[{index}].name", f"the same name as `users[{first[user.name]}]`"
         first.setdefault(user.name, index)
+
+
+@rule("users", facts=("ways_in",))
+def every_user_can_log_in(users: tuple[User, ...], ways_in: tuple[str, ...]) -> Findings:
+    for index, user in enumerate(users):
+        if ways_in and not any(getattr(user, key) for key in ways_in):
+            useless = "" if "password_hash" in ways_in else "; this image has no hub, and SSH takes no passwords"
+            yield (
+                f"users[{index}]",
+                f"the user has no way in: give {' or '.join(f'`{key}`' for key in ways_in)}{useless}",
+            )
 
 
 @rule("hub", "users")

@@ -1,4 +1,4 @@
-"""What holds on every machine that applies settings."""
+"""Checks of every machine that applies settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_secrets_are_for_root_only(host: Host) -> None:
     ):
         file = host.file(path)
         if path == "/etc/hubsmith/settings.toml" and not file.exists:
-            continue  # a machine without settings is refused, not broken
+            continue  # without settings the state is `refused`, which is no failure
         assert (file.user, file.group, file.mode) == ("root", "root", mode), path
 
 

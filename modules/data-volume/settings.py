@@ -1,4 +1,4 @@
-"""Where homes and state live."""
+"""Settings of the data volume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hubsmith.settings.tables import Field, Table, table
 
 
 def volume(value: str) -> str:
-    """The serial number of a disk, or ``auto``."""
+    """Validate the serial number of a disk, or ``auto``."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
         raise ValueError('not the serial number of a volume: letters, digits, `-`, `.` and `_`; or "auto"')
     return value
@@ -23,12 +23,12 @@ Volume = Annotated[Str, AfterValidator(volume), Label("volume")]
 
 @table("data")
 class Data(Table):
-    """Where homes and state live."""
+    """Where homes and state are stored."""
 
     volume: Volume | None = Field(
         default=None,
         description="The attached volume for the homes and the hub's state, so that a newer machine can take them "
-        'over: its serial number (in OpenStack the ID of the volume), or `"auto"` for the only one there is. A blank '
-        "volume gets a file system; one that holds anything else is refused. Without it they are on the system disk.",
+        'over. Give the volume\'s serial number (in OpenStack: its ID), or `"auto"` if there is only one. A blank '
+        "volume is formatted; a volume with other data is rejected. By default homes and state are on the system disk.",
         examples=["auto", "2f7c1d5e-6a0b-4c39-9d53-0c1c8f1f6b1e"],
     )

@@ -1,4 +1,4 @@
-"""What holds on every machine that has a container engine, once its settings want it."""
+"""Checks of every machine whose settings need a container engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Host = Any
 
 @pytest.fixture
 def info(host: Host) -> dict[str, Any]:
-    """What the engine says of itself."""
+    """Return the engine's information about itself."""
     if not host.service("docker").is_running:
         pytest.skip("no cluster: the engine is off")
     found: dict[str, Any] = json.loads(host.check_output("docker info --format '{{json .}}'"))

@@ -1,4 +1,4 @@
-"""The networks of containers."""
+"""Networks of the containers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FACT = fact("container_networks", default=CONTAINERS)
 
 
 class Cluster(Protocol):
-    """What is read of the module cluster's table."""
+    """The keys of the module `swarm-cluster` that this module reads."""
 
     network: str | None
 

@@ -1,4 +1,4 @@
-"""The allow-lists and the hardening that hold on every machine."""
+"""Checks of every machine: allow-lists and hardening."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 Host = Any
 
-#: Programs that run with other rights than their caller's, on all images together. A new one is a decision.
+#: Setuid, setgid and similar programs of all images. Adding one is a deliberate decision.
 SETUID = {
     "/usr/bin/chage",
     "/usr/bin/chfn",
@@ -40,7 +40,7 @@ WORLD_WRITABLE = {
     "/var/tmp",
 }
 DEVICES_OF_ALL = re.compile(r"/dev/(null|zero|full|random|urandom|tty|ptmx)")
-#: Enabled by Debian's packages and wanted here; the modules' own units are read from their module.toml.
+#: Units that Debian's packages enable and that are wanted. The modules' own units are read from their module.toml.
 ENABLED = {
     "cloud-config.service",
     "cloud-final.service",
@@ -85,7 +85,7 @@ METADATA = ("169.254.169.254", "fd00:ec2::254")
 
 @pytest.fixture(scope="module")
 def modules(host: Host) -> dict[str, dict[str, Any]]:
-    """Every module.toml of the image."""
+    """Return the content of every module.toml of the image."""
     names = host.run("ls /usr/lib/hubsmith/modules").stdout.split()
     texts = {name: host.file(f"/usr/lib/hubsmith/modules/{name}/module.toml").content_string for name in names}
     return {name: tomllib.loads(text) for name, text in texts.items()}

@@ -1,4 +1,4 @@
-"""Whom the firewall lets in, for ports whose audience is not everybody."""
+"""Facts about the networks that the firewall admits to ports with a limited audience."""
 
 from __future__ import annotations
 

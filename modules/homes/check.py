@@ -1,4 +1,4 @@
-"""What holds on every machine that has homes."""
+"""Checks of every machine with homes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_quotas_are_enforced(host: Host) -> None:
 
 @pytest.fixture
 def common_owner(host: Host) -> tuple[int, int] | None:
-    """The uid and gid of all homes, when people's servers all run as one user."""
+    """Return the uid and gid of all homes, if all servers run as the same user."""
     found = json.loads(host.file("/run/hubsmith/facts.json").content_string)["home_owner"]
     return tuple(found) if found else None
 
@@ -61,7 +61,7 @@ def test_users_read_the_shared_folder_and_admins_write_it(
     shared = host.file("/home/shared")
     if not shared.exists or shared.mode == 0o700:
         return  # switched off
-    if common_owner:  # who may write is settled by how a server mounts it
+    if common_owner:  # the mount of each server decides who may write
         assert (shared.uid, shared.gid, shared.mode) == (*common_owner, 0o755)
         return
     assert (shared.user, shared.group, shared.mode) == ("root", "hubadmins", 0o2775)

@@ -1,17 +1,17 @@
-"""The users' files, and how much of them there may be."""
+"""Settings of the homes and their quotas."""
 
 from __future__ import annotations
 
 from hubsmith.settings.scalars import Bool, Size
 from hubsmith.settings.tables import Field, Findings, Table, fact, rule, table
 
-#: The uid and gid of every home, where people's servers all run as the same user; None: a home is its user's own.
+#: uid and gid that own all homes, if all servers run as the same user. None: each home is owned by its user.
 HOME_OWNER = fact("home_owner", default=None)
 
 
 @table("homes")
 class Homes(Table):
-    """The users' files."""
+    """The users' homes."""
 
     quota: Size = Field(
         default=2 * 1024**3,

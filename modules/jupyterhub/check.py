@@ -1,4 +1,4 @@
-"""What holds on every machine whose hub runs."""
+"""Checks of every machine on which a hub runs."""
 
 from __future__ import annotations
 

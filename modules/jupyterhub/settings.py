@@ -1,17 +1,16 @@
-"""The hub, how people log in, and what all spawners have in common."""
+"""Settings of the hub, the login, and those common to all spawners."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from hubsmith.settings.scalars import Duration, Int, Line, Number, Size
-from hubsmith.settings.tables import Choices, Field, Findings, Table, choice, rule, table
+from hubsmith.settings.tables import Choices, Field, Findings, Table, choice, provides, rule, table
 
 
 @table("hub")
 class Hub(Table):
-    """The hub as a whole."""
+    """Settings of the whole hub."""
 
     announcement: Line = Field(
         default="",
@@ -23,14 +22,14 @@ class Hub(Table):
         default=20,
         ge=1,
         le=1000,
-        description="How many servers may be starting at the same time; further ones are asked to try again.",
+        description="How many servers may start at the same time. Further users are asked to try again.",
         examples=[50],
     )
 
 
 @table("auth")
 class Auth(Table):
-    """How people prove who they are."""
+    """How users log in."""
 
     method: Choices = Field()
 
@@ -67,11 +66,11 @@ class Spawner(Table):
 
 @table("idle")
 class Idle(Table):
-    """What happens to servers and kernels that nobody uses."""
+    """When unused servers and kernels are stopped."""
 
     cull_after: Duration = Field(
         default=3600,
-        description='Servers without activity for so long are stopped. `"0s"`: never.',
+        description='Servers that were inactive for this time are stopped. `"0s"`: never.',
         examples=["2h"],
     )
     every: Duration = Field(
@@ -82,26 +81,17 @@ class Idle(Table):
     )
     kernels_after: Duration = Field(
         default=3600,
-        description='Kernels that compute nothing and that no browser looks at for so long are stopped. `"0s"`: never.',
+        description='Idle kernels without an open browser are stopped after this time. `"0s"`: never.',
         examples=["12h"],
     )
 
 
-class User(Protocol):
-    """What is read of the module accounts' table."""
-
-    password_hash: str | None
-    ssh_keys: tuple[str, ...]
-
-
 @rule("auth", "users")
-def somebody_can_log_in(auth: Auth, users: Sequence[User]) -> Findings:
+def somebody_can_log_in(auth: Auth, users: Sequence[object]) -> Findings:
     if auth.method == "local" and not users:
-        yield "users", "nobody could log in: declare at least one user in a `[[users]]` table"
+        yield "users", "no one can log in: declare at least one user in a `[[users]]` table"
 
 
-@rule("auth", "users")
-def every_user_can_log_in(auth: Auth, users: Sequence[User]) -> Findings:
-    for index, user in enumerate(users):
-        if auth.method == "local" and user.password_hash is None and not user.ssh_keys:
-            yield f"users[{index}]", "the user has no way in: give a `password_hash`, `ssh_keys` or both"
+@provides("ways_in", "auth")
+def ways_in(auth: Auth) -> tuple[str, ...]:
+    return ("password_hash", "ssh_keys") if auth.method == "local" else ()

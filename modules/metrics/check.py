@@ -1,4 +1,4 @@
-"""What holds on every machine that has figures for Prometheus."""
+"""Checks of every machine with metrics for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may read the metrics."""
+"""Settings of the metrics."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hubsmith.settings.tables import Field, Table, provides, table
 
 
 def source_network(value: str) -> str:
-    """An IPv4 address, or a network such as ``192.0.2.0/28``."""
+    """Validate an IPv4 address, or a network such as ``192.0.2.0/28``."""
     try:
         network = IPv4Network(value)
     except ValueError:
         raise ValueError("neither an IPv4 address nor a network (its first address and its size)") from None
     if network.prefixlen < 8:
-        raise ValueError("a network as large as this is nearly everybody")
+        raise ValueError("the network is too large: it must be a /8 or smaller")
     return str(network)
 
 
@@ -27,11 +27,11 @@ SourceNetwork = Annotated[Str, AfterValidator(source_network), Label("IPv4 netwo
 
 @table("metrics")
 class Metrics(Table):
-    """Figures for Prometheus, of the machine and of the hub."""
+    """Metrics of the machine and the hub for Prometheus."""
 
     allow: tuple[SourceNetwork, ...] = Field(
         default=(),
-        description="Who may read them: the addresses that a Prometheus comes from. Without any they are off.",
+        description="Addresses of the Prometheus servers that may read the metrics. By default metrics are off.",
         examples=[["192.0.2.17", "10.77.0.0/24"]],
     )
 

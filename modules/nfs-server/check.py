@@ -1,4 +1,4 @@
-"""What holds on every machine that can give homes to others."""
+"""Checks of every machine that exports homes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Host = Any
 
 @pytest.fixture
 def network(host: Host) -> str:
-    """The network of the machines that get them."""
+    """Return the network of the NFS clients."""
     if not host.service("nfs-server").is_running:
         pytest.skip("no cluster: the server is off")
     return str(tomllib.loads(host.file("/etc/hubsmith/settings.toml").content_string)["cluster"]["network"])

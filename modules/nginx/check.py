@@ -1,4 +1,4 @@
-"""What holds on every machine that has NGINX in front of a hub, whatever its settings are."""
+"""Checks of every machine with NGINX in front of a hub, whatever its settings are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CURL = "curl --silent --insecure --max-time 30 --output /dev/null"
 
 
 def headers(host: Host, url: str) -> dict[str, str]:
-    """The headers of an answer in lower case; ``status`` is its code."""
+    """Return the headers of an answer in lower case. ``status`` is its code."""
     lines = host.check_output(f"{CURL} --dump-header - {url}").splitlines()
     found = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
     return {key: value.strip() for key, value in found.items()} | {"status": lines[0].split()[1]}

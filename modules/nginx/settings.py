@@ -1,4 +1,4 @@
-"""What the web server lets through."""
+"""Limits of the web server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds on every machine that has the notebook environment."""
+"""Checks of every machine with the notebook environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds on every machine that runs notebook servers as processes."""
+"""Checks of every machine that runs notebook servers as processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 Host = Any
 MIB = 1024**2
-#: A unit for one command. What it may not do is no failure of the machine: an exit code of 1 is a success here.
+#: Transient unit for one command. Exit code 1 counts as success, so that a denied command leaves no failed unit.
 TRANSIENT = "systemd-run --quiet --collect --pipe --wait -p SuccessExitStatus=1"
 
 
@@ -28,7 +28,7 @@ def test_servers_leave_memory_for_the_machine(host: Host) -> None:
 
 
 def test_kernel_keeps_users_off_the_ports_of_others(host: Host) -> None:
-    """What SocketBindDeny= promises: without the BPF library or the kernel's support systemd ignores it."""
+    """Check that SocketBindDeny= works. systemd ignores it without the BPF library or support by the kernel."""
     bind = "import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); print('bound')"
     run = f"{TRANSIENT} -p SocketBindAllow=tcp:29999 -p SocketBindDeny=tcp:20000-29999"
     assert host.run(f'{run} /usr/bin/python3 -c "{bind.format(port=29999)}"').stdout == "bound\n"

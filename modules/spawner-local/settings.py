@@ -1,4 +1,4 @@
-"""Servers as processes of this machine."""
+"""The local spawner's choice in `spawner.kind`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers as containers of a Docker Swarm."""
+"""Settings of the Swarm spawner, which runs notebook servers as containers of a Docker Swarm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTAINER_USER = (1000, 100)
 
 
 def image_reference(value: str) -> str:
-    """The name of a container image, with a tag or a digest."""
+    """Validate the name of a container image, which may have a tag and a digest."""
     part = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
     host = r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?"
     if not re.fullmatch(rf"{host}{part}(?:/{part})*(?::[\w][\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?", value):
@@ -29,7 +29,7 @@ ImageReference = Annotated[Str, AfterValidator(image_reference), Label("containe
 
 
 class Profile(Table):
-    """One of the kinds of servers that people choose from; the first is the default."""
+    """A kind of server that users can choose. The first profile is the default."""
 
     name: Line = Field(min_length=1, max_length=80, description="What people read.", examples=["Large"])
     memory: Size | None = Field(
@@ -47,24 +47,26 @@ class Spawner(Table):
         kind: str
     image: ImageReference | None = Field(
         default=None,
-        description="For `swarm`: the container image of the servers, pulled by each worker before it is used. Without "
-        "it the one that the workers bring.",
+        description="For `swarm`: the container image of the servers. Each worker pulls it before it is used. The "
+        "default is the image that workers contain.",
         examples=["registry.example.org/notebook:2026-09-01"],
     )
     on_master: Bool = Field(
         default=False,
-        description="For `swarm`: let servers run on the master, too. It needs an `image`: only workers bring one.",
+        description="For `swarm`: let servers run on the master, too. This needs an `image`, because only workers "
+        "contain one.",
         examples=[True],
     )
     profiles: tuple[Profile, ...] = Field(
         default=(),
-        description="For `swarm`: kinds of servers to choose from. Without any there is one kind and no choice.",
+        description="For `swarm`: kinds of servers that users can choose from. By default there is one kind and no "
+        "choice.",
         examples=[[{"name": "Small"}, {"name": "Large", "memory": "8G"}]],
     )
 
 
 class Cluster(Protocol):
-    """What is read of the module cluster's table."""
+    """The keys of the module `swarm-cluster` that this module reads."""
 
     network: str | None
     secret: str | None
@@ -72,7 +74,7 @@ class Cluster(Protocol):
 
 
 class User(Protocol):
-    """What is read of the module accounts' table."""
+    """The keys of the module `accounts` that this module reads."""
 
     ssh_keys: tuple[str, ...]
 
@@ -108,7 +110,7 @@ def a_swarm_needs_a_cluster(spawner: Spawner, cluster: Cluster) -> Findings:
 def the_master_has_no_bundled_image(spawner: Spawner) -> Findings:
     bundled = [profile.name for profile in spawner.profiles if profile.image is None] or not spawner.profiles
     if spawner.on_master and spawner.image is None and bundled:
-        yield "spawner.on_master", "needs `spawner.image`: the image that workers bring is not on the master"
+        yield "spawner.on_master", "needs `spawner.image`: the image that workers contain is not on the master"
 
 
 @rule("spawner")
@@ -125,4 +127,4 @@ def a_swarm_has_no_ssh_users(spawner: Spawner, users: Sequence[User]) -> Finding
         return
     for index, user in enumerate(users):
         if user.ssh_keys:
-            yield f"users[{index}].ssh_keys", 'with `spawner.kind = "swarm"` people come by the hub only'
+            yield f"users[{index}].ssh_keys", 'users cannot log in by SSH with `spawner.kind = "swarm"`'

@@ -1,4 +1,4 @@
-"""What holds on every machine that tells its status."""
+"""Checks of every machine that reports its status."""
 
 from __future__ import annotations
 

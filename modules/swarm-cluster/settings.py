@@ -1,4 +1,4 @@
-"""The private network of several machines, and how they know each other."""
+"""Settings of a deployment of several machines: their private network, and how they authenticate each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hubsmith.settings.tables import Field, Findings, Table, provides, rule, tab
 
 
 def private_network(value: str) -> str:
-    """A private IPv4 network, such as ``10.77.0.0/24``."""
+    """Validate a private IPv4 network, such as ``10.77.0.0/24``."""
     try:
         network = IPv4Network(value)
     except ValueError:
@@ -24,7 +24,7 @@ def private_network(value: str) -> str:
 
 
 def address(value: str) -> str:
-    """An IPv4 address."""
+    """Validate an IPv4 address."""
     try:
         return str(IPv4Address(value))
     except ValueError:
@@ -32,14 +32,14 @@ def address(value: str) -> str:
 
 
 def cluster_secret(value: str) -> str:
-    """Enough random text that nobody guesses it."""
+    """Validate a secret: enough random text that no one can guess it."""
     if not re.fullmatch(r"[\x21-\x7e]{32,128}", value):
         raise ValueError("32 to 128 random characters are wanted, such as from `openssl rand -hex 32`")
     return value
 
 
 def cluster_key(value: str) -> str:
-    """The manager's private key."""
+    """Validate the manager's private key."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     from hubsmith.settings.keys import load_private_key
@@ -52,7 +52,7 @@ def cluster_key(value: str) -> str:
 
 
 def pin(value: str) -> str:
-    """By which the manager's public key is known."""
+    """Validate a pin, the fingerprint of the manager's public key."""
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
         raise ValueError("not a pin: `sha256:` and 64 hexadecimal digits; `hubsmith settings cluster` makes one")
     return value
@@ -67,36 +67,36 @@ Pin = Annotated[Str, AfterValidator(pin), Label("pin")]
 
 @table("cluster")
 class Cluster(Table):
-    """The private network of several machines, and how they know each other."""
+    """The private network of a deployment of several machines, and how they authenticate each other."""
 
     network: PrivateNetwork | None = Field(
         default=None,
-        description="The network that all machines of the deployment are on, and no others: whoever is on it reaches "
-        "the homes. Ports that they need among themselves are open to it and to nobody else.",
+        description="The private network of the deployment's machines. Any machine on it can reach the homes, so no "
+        "others may be on it. Ports that the machines need among themselves are open to this network only.",
         examples=["10.77.0.0/24"],
     )
     manager: Address | None = Field(
         default=None,
-        description="For workers: the address of the master in `network`. It makes these the settings of a worker.",
+        description="For workers: the address of the master in `network`. Only the settings of a worker have it.",
         examples=["10.77.0.10"],
     )
     secret: ClusterSecret | None = Field(
         default=None,
         repr=False,
-        description="By which a worker proves that it belongs to the deployment: the same for all machines. In a file "
-        "of `hosts/`: `${secret.cluster}`.",
+        description="The secret with which a worker proves that it belongs to the deployment. It is the same on all "
+        "machines. In a file of `hosts/`: `${secret.cluster}`.",
         examples=["9d53…"],
     )
     key: ClusterKey | None = Field(
         default=None,
         repr=False,
-        description="For the master: the private key (Ed25519) by which workers know it. In a file of `hosts/`: "
-        "`${key.cluster}`.",
+        description="For the master: the private key (Ed25519) with which it authenticates to workers. In a file of "
+        "`hosts/`: `${key.cluster}`.",
         examples=["-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----\n"],
     )
     pin: Pin | None = Field(
         default=None,
-        description="For workers: the pin of the master's key. In a file of `hosts/`: `${pin.cluster}`.",
+        description="For workers: the fingerprint of the master's public key. In a file of `hosts/`: `${pin.cluster}`.",
         examples=["sha256:4f1c…"],
     )
 

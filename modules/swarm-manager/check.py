@@ -1,4 +1,4 @@
-"""What holds on every machine that can be the manager of a Swarm."""
+"""Checks of every machine that can be a Swarm manager."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Host = Any
 
 @pytest.fixture
 def settings(host: Host) -> dict[str, Any]:
-    """The settings of a machine that is one."""
+    """Return the settings; skip the check if the machine is no Swarm manager."""
     if not host.service("hubsmith-join").is_running:
         pytest.skip("spawner.kind is not swarm")
     return tomllib.loads(host.file("/etc/hubsmith/settings.toml").content_string)
@@ -22,7 +22,7 @@ def settings(host: Host) -> dict[str, Any]:
 def test_it_leads_and_runs_servers_only_when_it_may(host: Host, settings: dict[str, Any]) -> None:
     node = json.loads(host.check_output("docker node inspect self"))[0]
     assert node["ManagerStatus"]["Leader"]
-    # Not drained: the hub's place could not be on the users' networks then.
+    # The node must not be drained, or the hub's container could not be on the users' networks.
     running = host.check_output("docker node ps self --filter desired-state=running --format '{{.Name}}'").splitlines()
     facts = json.loads(host.file("/run/hubsmith/facts.json").content_string)
     assert running == [] or facts["swarm_on_master"]
@@ -41,7 +41,7 @@ def test_the_hub_is_at_its_place_and_on_no_port_of_the_machine(host: Host, setti
     assert host.run("ss --no-header --listening --numeric --tcp 'sport = :881'").stdout == ""
     inside = "nsenter --net=/run/hubsmith/place"
     assert ":881" in host.check_output(f"{inside} ss --no-header --listening --numeric --tcp")
-    # The place is on the users' networks and reaches nothing else.
+    # The container is on the users' networks and reaches nothing else.
     assert host.run(f"{inside} curl --silent --max-time 3 http://1.1.1.1/").rc in (7, 28)
 
 

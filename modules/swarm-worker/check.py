@@ -1,4 +1,4 @@
-"""What holds on every worker of a Swarm."""
+"""Checks of every worker of a Swarm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_it_has_the_homes_and_cannot_read_them(host: Host) -> None:
     mount = host.mount_point("/var/lib/homes")
     assert mount.filesystem == "nfs4"
     assert {"vers=4.2", "hard", "nosuid", "nodev"} <= set(mount.options)
-    # root is nobody there: only a container with the owner's uid gets in.
+    # NFS maps root to nobody, so only a container with the owner's uid can enter.
     for home in host.check_output("ls /var/lib/homes").split():
         if home != "shared":
             assert host.run("ls %s", f"/var/lib/homes/{home}").rc != 0

@@ -1,4 +1,4 @@
-"""What a worker must be told."""
+"""Required settings of a worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hubsmith.settings.tables import Findings, rule
 
 
 class Cluster(Protocol):
-    """What is read of the module cluster's table."""
+    """The keys of the module `swarm-cluster` that this module reads."""
 
     manager: str | None
 

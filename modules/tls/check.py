@@ -1,4 +1,4 @@
-"""What holds on every machine that has a certificate, however it came to it."""
+"""Checks of every machine with a certificate, whatever its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hub's name and its certificate."""
+"""Settings of the hub's name and its certificate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import AfterValidator
 from hubsmith.settings.scalars import Bool, Label, Secret, Str
 from hubsmith.settings.tables import Field, Findings, Table, rule, table
 
-#: Top-level names that no public authority certifies (RFC 2606, RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`).
+#: Top-level domains that no public authority certifies (RFC 2606, 6761, 6762, 8375, and ICANN's `internal`).
 PRIVATE_TOP_LEVELS = frozenset({"test", "example", "invalid", "localhost", "local", "internal", "arpa", "onion", "lan"})
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def domain(value: str) -> str:
-    """A DNS name in lower case, without scheme, port, path, wildcard or final dot."""
+    """Validate a DNS name in lower case, without scheme, port, path, wildcard or final dot."""
     if "://" in value or "/" in value:
         raise ValueError("a name is wanted, not a URL: leave out `https://` and everything after the name")
     try:
@@ -38,7 +38,7 @@ def domain(value: str) -> str:
 
 
 def email(value: str) -> str:
-    """A plain address, ``local@domain``."""
+    """Validate an e-mail address of the form ``local@domain``."""
     local, at, host = value.rpartition("@")
     if not at or not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}", local):
         raise ValueError("not an e-mail address")
@@ -50,7 +50,7 @@ def email(value: str) -> str:
 
 
 def https_url(value: str) -> str:
-    """A URL with the scheme ``https`` and a host, without user name, password or fragment."""
+    """Validate a URL with the scheme ``https`` and a host, without user name, password or fragment."""
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018 (it is parsed when it is read)
@@ -63,11 +63,11 @@ def https_url(value: str) -> str:
     return value
 
 
-# `cryptography` takes long to import and only TLS needs it: the functions that do import it themselves.
+# `cryptography` is slow to import and only needed for TLS, so functions import it when they need it.
 
 
 def certificates(value: str) -> str:
-    """One or more PEM certificates."""
+    """Validate one or more PEM certificates."""
     from cryptography import x509
 
     try:
@@ -78,21 +78,21 @@ def certificates(value: str) -> str:
 
 
 def private_key(value: str) -> str:
-    """A PEM private key without a pass phrase."""
+    """Validate a PEM private key without a pass phrase."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         load_pem_private_key(value.encode(), password=None)
     except TypeError:
-        raise ValueError("the key has a pass phrase; `openssl pkey -in KEY -out PLAIN` takes it off") from None
+        raise ValueError("the key has a pass phrase; `openssl pkey -in KEY -out PLAIN` removes it") from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("not a PEM private key (`-----BEGIN PRIVATE KEY-----` …)") from None
     return value
 
 
 def certificate_problems(certificate: str, key: str, domain: str | None) -> list[str]:
-    """What is wrong with a certificate together with its key: expired, another key, another name."""
+    """Return the problems of a certificate with its key: it is expired, or for another key or name."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -149,7 +149,8 @@ class Tls(Table):
     )
     staging: Bool = Field(
         default=False,
-        description="Use the staging service of Let's Encrypt: for trials, hardly limited, not trusted by browsers.",
+        description="Use the staging service of Let's Encrypt, for trials: its rate limits are high, and browsers do "
+        "not trust its certificates.",
         examples=[True],
     )
     directory_url: HttpsUrl | None = Field(

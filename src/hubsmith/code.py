@@ -1,6 +1,6 @@
-"""Which files of this package a stage of the build, or the machine itself, is made of: imports, followed to their end.
+"""Find the files of this package that a build stage or an appliance needs, by following imports.
 
-`nix/code.nix` finds the same for the derivations; a test compares the two.
+`nix/code.nix` does the same for the derivations. A test compares the results.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-#: Rooms that run in an appliance, with everything that they import.
+#: Packages that run in an appliance, with everything that they import.
 GUEST = ("guest", "settings")
 
 
 def stage_file(stage: str) -> str:
-    """The program of a stage, relative to the folder of the package."""
+    """Return the path of a stage's program, relative to the folder that contains the package."""
     return f"hubsmith/build/stages/{stage}.py"
 
 
 def guest_files(source: Path) -> list[str]:
-    """What an appliance holds of the package.
+    """Return the files of the package that are in an appliance.
 
-    :param source: the folder that holds the package.
-    :returns: paths relative to it, sorted.
+    :param source: folder that contains the package.
+    :returns: sorted paths relative to it.
     """
     rooms = (path for room in GUEST for path in (source / "hubsmith" / room).rglob("*") if path.is_file())
     return closure(source, (str(path.relative_to(source)) for path in rooms if "__pycache__" not in path.parts))
 
 
 def closure(source: Path, paths: Iterable[str]) -> list[str]:
-    """Files and all files that they import of the package, sorted."""
+    """Return files and all files of the package that they import, directly or indirectly, sorted."""
     found: set[str] = set()
     waiting = list(paths)
     while waiting:
@@ -46,7 +46,7 @@ def closure(source: Path, paths: Iterable[str]) -> list[str]:
 
 @cache
 def _imported(content: bytes) -> tuple[str, ...]:
-    """The dotted names that a file with this content imports."""
+    """Return the dotted names that Python source imports."""
     found: list[str] = []
     for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.Import):
@@ -57,7 +57,7 @@ def _imported(content: bytes) -> tuple[str, ...]:
 
 
 def _files_of(source: Path, dotted: str) -> Iterator[str]:
-    """What Python reads to import a name: the `__init__.py` of each package above it, and its own file."""
+    """Return the files that Python reads to import a name: the `__init__.py` of each package, and its own file."""
     parts = dotted.split(".")
     if parts[0] != "hubsmith":
         return

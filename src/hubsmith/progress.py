@@ -113,7 +113,7 @@ class Board:
 
     def __init__(self, names: Iterable[str], stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
-        self.said: dict[str, tuple[float, str]] = dict.fromkeys(names, (0.0, "waits"))
+        self.lines: dict[str, tuple[float, str]] = dict.fromkeys(names, (0.0, "waits"))
         self._began = time.monotonic()
         self._mutex = threading.Lock()
         self._live: Live | None = None
@@ -124,11 +124,11 @@ class Board:
             self._live.start()
         return self
 
-    def say(self, name: str, line: str) -> None:
+    def report(self, name: str, line: str) -> None:
         """Show a new status line. Thread-safe."""
         seconds = time.monotonic() - self._began
         with self._mutex:
-            self.said[name] = seconds, line
+            self.lines[name] = seconds, line
             if self._live:
                 self._live.update(self._table(), refresh=True)
             else:
@@ -136,7 +136,7 @@ class Board:
 
     def _table(self) -> Table:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for name, (seconds, line) in self.said.items():
+        for name, (seconds, line) in self.lines.items():
             table.add_row(name, f"{seconds:.0f} s", line)
         return table
 

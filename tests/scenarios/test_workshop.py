@@ -183,22 +183,22 @@ def test_strangers_do_not_get_in(workshop: Workshop) -> None:
     settings = json.loads(workshop.on("worker-1", "cat /run/hubsmith/worker.json"))
     ask = (
         "from hubsmith_swarm_cluster import protocol\n"
-        "try:\n    wish = protocol.Wish('join', 'stranger', '')\n"
-        "    print(sorted(protocol.ask(*{who!r}, wish, pinned={pin!r}, secret={secret!r})))\n"
-        "except protocol.NotLetIn as error:\n    print(error)"
+        "try:\n    request = protocol.NodeRequest('join', 'stranger', '')\n"
+        "    print(sorted(protocol.ask(*{who!r}, request, pinned={pin!r}, secret={secret!r})))\n"
+        "except protocol.JoinDenied as error:\n    print(error)"
     )
     who = (settings["manager"], 2378)
 
-    def told(**other: str) -> str:
+    def answer(**other: str) -> str:
         text = ask.format(
             who=who, pin=other.get("pin", settings["pin"]), secret=other.get("secret", settings["secret"])
         )
         with workshop.machine("worker-1") as worker:
             return worker.succeed("python3 -I -", stdin=text).strip()
 
-    assert told(secret="x" * 43) == "not let in"
-    assert "another key" in told(pin=f"sha256:{'0' * 64}")
-    assert "token" in told()
+    assert answer(secret="x" * 43) == "access denied"
+    assert "another key" in answer(pin=f"sha256:{'0' * 64}")
+    assert "token" in answer()
 
 
 def test_prometheus_reads_hub_machines_and_homes(workshop: Workshop) -> None:

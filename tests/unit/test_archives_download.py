@@ -78,7 +78,7 @@ def test_attempts_are_bounded(server: Server, cache: Cache) -> None:
     assert len(server.log) == 5
 
 
-def test_a_server_that_is_not_there_is_told(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_is_reported(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BACK_OFF", 0.01)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serving(tmp_path) as server:

@@ -35,7 +35,13 @@ def publish(catalog: LocalCatalog, release: Release, sent: Sent = lambda count: 
 
     keys = release.folder.parents[3] / "release_key.pub"
     return steps.publish(
-        release, catalog, keys=keys, disk_format="qcow2", visibility="community", say=lambda line: None, sending=sending
+        release,
+        catalog,
+        keys=keys,
+        disk_format="qcow2",
+        visibility="community",
+        progress=lambda line: None,
+        sending=sending,
     )
 
 

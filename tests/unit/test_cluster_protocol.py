@@ -17,7 +17,7 @@ from hubsmith.settings.keys import new_private_key, pin_of
 from hubsmith_swarm_cluster import protocol
 
 SECRET = "s" * 43
-WISH = protocol.Wish("join", "worker-1", "n0de")
+REQUEST = protocol.NodeRequest("join", "worker-1", "n0de")
 
 
 class Manager:
@@ -30,15 +30,15 @@ class Manager:
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()
 
-    def answer(self, wish: Any) -> dict[str, str]:
-        if wish.name == "unready":
+    def answer(self, request: Any) -> dict[str, str]:
+        if request.name == "unready":
             raise protocol.Refused("the swarm is not there yet")
-        self.came.append(wish)
+        self.came.append(request)
         return {"token": "SWMTKN"}
 
-    def join(self, wish: Any = WISH, **other: Any) -> dict[str, Any]:
+    def join(self, request: Any = REQUEST, **other: Any) -> dict[str, Any]:
         asked = {"pinned": pin_of(self.key), "secret": SECRET, "timeout": 5, **other}
-        told: dict[str, Any] = protocol.ask("127.0.0.1", self.port, wish, **asked)
+        told: dict[str, Any] = protocol.ask("127.0.0.1", self.port, request, **asked)
         return told
 
     def raw(self) -> http.client.HTTPSConnection:
@@ -67,23 +67,23 @@ def manager() -> Iterator[Manager]:
     manager.thread.join(10)
 
 
-NOTHING = (403, {"why": "not let in"})
+NOTHING = (403, {"why": "access denied"})
 
 
 def test_who_has_the_secret_is_let_in(manager: Manager) -> None:
     assert manager.join() == {"token": "SWMTKN"}
-    assert manager.came == [WISH]
+    assert manager.came == [REQUEST]
 
 
 def test_a_wrong_secret_gets_nothing(manager: Manager) -> None:
-    with pytest.raises(protocol.NotLetIn, match="not let in"):
+    with pytest.raises(protocol.JoinDenied, match="access denied"):
         manager.join(secret="t" * 43)
     assert (manager.came, manager.said) == ([], ["127.0.0.1: refused"])
 
 
 def test_a_manager_with_another_key_learns_nothing(manager: Manager) -> None:
     """Not even a proof for one of its challenges."""
-    with pytest.raises(protocol.NotLetIn, match="another key"):
+    with pytest.raises(protocol.JoinDenied, match="another key"):
         manager.join(pinned=pin_of(new_private_key()))
     manager.server.shutdown()
     assert manager.server.challenges._open == {}
@@ -92,7 +92,7 @@ def test_a_manager_with_another_key_learns_nothing(manager: Manager) -> None:
 def test_what_was_recorded_is_of_no_use_again(manager: Manager) -> None:
     connection = manager.raw()
     challenge = manager.challenge(connection)
-    sent = {**WISH._asdict(), "challenge": challenge, "proof": protocol.proof(SECRET, challenge, WISH)}
+    sent = {**REQUEST._asdict(), "challenge": challenge, "proof": protocol.proof(SECRET, challenge, REQUEST)}
     assert manager.send(connection, sent) == (200, {"token": "SWMTKN"})
     assert manager.send(manager.raw(), sent) == NOTHING
 
@@ -101,15 +101,15 @@ def test_what_was_recorded_is_of_no_use_again(manager: Manager) -> None:
 def test_a_proof_is_for_one_wish(manager: Manager, changed: dict[str, str]) -> None:
     connection = manager.raw()
     challenge = manager.challenge(connection)
-    sent = {**WISH._asdict(), "challenge": challenge, "proof": protocol.proof(SECRET, challenge, WISH)}
+    sent = {**REQUEST._asdict(), "challenge": challenge, "proof": protocol.proof(SECRET, challenge, REQUEST)}
     assert manager.send(connection, sent | changed) == NOTHING
     # A wrong proof has used the challenge up: there is one guess for each.
     assert manager.send(manager.raw(), sent) == NOTHING
 
 
 def test_a_challenge_of_the_clients_own_is_none(manager: Manager) -> None:
-    made = protocol.proof(SECRET, "mine", WISH)
-    assert manager.send(manager.raw(), {**WISH._asdict(), "challenge": "mine", "proof": made}) == NOTHING
+    made = protocol.proof(SECRET, "mine", REQUEST)
+    assert manager.send(manager.raw(), {**REQUEST._asdict(), "challenge": "mine", "proof": made}) == NOTHING
 
 
 def test_a_challenge_grows_old() -> None:
@@ -139,7 +139,7 @@ def test_whoever_asks_for_many_challenges_fills_no_memory() -> None:
         b'"text"',
         b"{}",
         b'{"challenge": 1}',
-        json.dumps({**WISH._asdict(), "challenge": "x", "proof": "ß"}).encode(),
+        json.dumps({**REQUEST._asdict(), "challenge": "x", "proof": "ß"}).encode(),
         b"\xff\xfe",
         b"x" * 4097,
     ],
@@ -151,8 +151,8 @@ def test_what_is_no_proof_gets_nothing(manager: Manager, content: bytes) -> None
 
 
 def test_a_manager_that_is_not_ready_says_so(manager: Manager) -> None:
-    with pytest.raises(protocol.NotLetIn, match="the swarm is not there yet"):
-        manager.join(WISH._replace(name="unready"))
+    with pytest.raises(protocol.JoinDenied, match="the swarm is not there yet"):
+        manager.join(REQUEST._replace(name="unready"))
 
 
 def test_strangers_who_say_nothing_keep_nobody_waiting(manager: Manager) -> None:
@@ -178,6 +178,6 @@ def test_old_tls_and_plain_http_get_nothing(manager: Manager) -> None:
 
 def test_no_line_of_the_journal_holds_a_secret(manager: Manager) -> None:
     manager.join()
-    with pytest.raises(protocol.NotLetIn):
+    with pytest.raises(protocol.JoinDenied):
         manager.join(secret="t" * 43)
     assert not [line for line in manager.said if SECRET in line or "SWMTKN" in line]

@@ -145,7 +145,7 @@ def test_a_circle_is_shown(root: Path) -> None:
     assert all(following[one] == two for one, two in itertools.pairwise(circle))
 
 
-def test_a_conflict_is_told(root: Path) -> None:
+def test_a_conflict_is_reported(root: Path) -> None:
     module(root, "one", head='conflicts = ["two"]')
     module(root, "two")
     image(root, "one", "two")
@@ -231,7 +231,7 @@ def extending(root: Path, text: str, name: str = "more") -> None:
     (root / "images" / f"{name}.toml").write_text(f'[image]\nname = "{name}"\nsummary = "y"\n{text}')
 
 
-def told(root: Path, name: str = "more") -> str:
+def message(root: Path, name: str = "more") -> str:
     with pytest.raises(DefinitionError) as caught:
         define(root, name)
     return str(caught.value)
@@ -298,20 +298,20 @@ def test_an_image_may_extend_one_that_extends_another(root: Path) -> None:
         ('extends = "broken"', "images/broken.toml: unknown key 'image.hostnam'; did you mean 'hostname'?"),
     ],
 )
-def test_a_mistake_in_an_extending_image_is_told(root: Path, text: str, expected: str) -> None:
+def test_a_mistake_in_an_extending_image_is_reported(root: Path, text: str, expected: str) -> None:
     module(root, "needy", head='requires = ["one"]')
     container = '[container]\nuser = "1:1"\nworkdir = "/tmp"\ncommand = ["/bin/sh"]\n'
     extending(root, f'modules = ["one"]\n{container}', name="box")
     extending(root, 'modules = ["one"]\nhostname = "x"\nhostnam = "x"\n', name="broken")
     extending(root, text)
-    assert expected in told(root)
+    assert expected in message(root)
 
 
 def test_a_circle_of_images_is_shown(root: Path) -> None:
     extending(root, 'extends = "b"', name="a")
     extending(root, 'extends = "c"', name="b")
     extending(root, 'extends = "b"', name="c")
-    assert "images extend each other in a circle: b -> c -> b" in told(root, "a")
+    assert "images extend each other in a circle: b -> c -> b" in message(root, "a")
 
 
 def test_a_container_image_is_extended(root: Path) -> None:
@@ -378,6 +378,24 @@ def test_the_examples_of_the_page_are_an_image(kind: str, tmp_path: Path) -> Non
     (tmp_path / "x.toml").write_text(text)
     image = load(Image, tmp_path / "x.toml", tmp_path)
     assert (image.container is None) == (kind == "machine")
+
+
+def test_the_page_says_what_an_image_cannot_do_without(tmp_path: Path) -> None:
+    """A key without which an image that extends no other is refused, though the page has a default for it."""
+    lines = {key: f"{key} = {example}\n" for key, (_, _, example) in documented().items()}
+    lines = {key: line for key, line in lines.items() if key not in ("image.extends", "image.without")}
+    lines = {key: line for key, line in lines.items() if not key.startswith("container.")}
+    needed = set()
+    for left_out in lines:
+        (tmp_path / "x.toml").write_text("".join(line for key, line in lines.items() if key != left_out))
+        try:
+            load(Image, tmp_path / "x.toml", tmp_path)
+        except DefinitionError:
+            needed.add(left_out)
+    assert needed > {"image.name", "image.modules"}
+    for key in needed:
+        row = next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{key}` |"))
+        assert not documented()[key][1] or "required" in row, row
 
 
 def test_the_files_of_the_page_are_good(tmp_path: Path) -> None:

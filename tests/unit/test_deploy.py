@@ -138,7 +138,7 @@ def test_two_commands_do_not_change_one_deployment(record: Record) -> None:
     code = "from hubsmith.deploy.record import Record\nwith Record('single').locked(): print('mine')"
     with record.locked():
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert "another `hubsmith up` or `down` is at work" in other.stderr
+        assert "another command is changing this deployment" in other.stderr
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "mine\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import tiny
 
 from hubsmith.cli import main
-from hubsmith.deploy.fleet import COUNTS, Fleet
+from hubsmith.deploy.fleet import COUNTS, OWNER, Fleet
 from hubsmith.deploy.hosts import Host
 from hubsmith.deploy.qemu import QemuMachine, Replacing
 from hubsmith.deploy.record import MACHINE, TRASH, Record
@@ -210,3 +211,90 @@ def test_a_replacement_that_an_earlier_version_did_not_finish(root: Path) -> Non
     record = Record("trial")
     record.write(f"hub/{MACHINE}", {**record.read(f"hub/{MACHINE}"), "renew": True})
     assert fleet(root).machines()["hub"].status()["status"] == "Missing", "its disk is that of the machine before it"
+
+
+# --- two files with one name
+
+
+VERBS = [
+    ["up"], ["deploy"], ["scale", "worker=1"], ["down"], ["down", "--delete"], ["info"], ["check"], ["reboot", "hub"],
+    ["ssh", "hub", "true"], ["ssh-for-each", "true"], ["scp", "x", "hub:x"],
+]  # fmt: skip
+
+
+def called(verb: list[str], file: Path) -> list[str]:
+    """The command line of a verb, whose first argument is the hosts file."""
+    return [verb[0], str(file), *verb[1:]]
+
+
+@pytest.fixture
+def copy(root: Path) -> Path:
+    """A copy of the hosts file whose deployment has a machine."""
+    with fleet(root).locked():
+        put("hub", DISK, volume_file("data"), modules=[])
+    file = root / "hosts" / "copy.toml"
+    file.write_text(FILE.format(count=1).replace("hosts.hub", "hosts.other"))
+    return file
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_machines_belong_to_one_hosts_file(copy: Path, verb: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(called(verb, copy)) == 1
+    said = capfd.readouterr().err
+    assert f"{copy}: deployment.name: the machines of the deployment 'trial' belong to " in said
+    assert "hosts/trial.toml\n  hint: choose another `deployment.name` in this file; if it replaces" in said
+    assert Record("trial").machines() == ["hub"]
+    assert main(["info", str(copy.with_name("trial.toml"))]) == 0
+
+
+def test_another_file_waits_for_the_lock_and_is_refused(root: Path) -> None:
+    file = root / "hosts" / "copy.toml"
+    file.write_text(FILE.format(count=1))
+    late = Fleet(root, file)
+    with fleet(root).locked():
+        put("hub", DISK)
+    with pytest.raises(HubsmithError, match="belong to"), late.locked():
+        pass
+
+
+def test_a_moved_hosts_file_keeps_its_machines(root: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, moved = copy.with_name("trial.toml"), root / "moved.toml"
+    old.rename(moved)
+    assert main(["info", str(moved), "--plain"]) == 0
+    assert "hub\tStopped" in capsys.readouterr().out
+    old.symlink_to(moved)
+    assert main(["info", str(moved)]) == 0, "the old name leads to it"
+    old.unlink()
+    assert main(["down", str(moved)]) == 0
+    # It is known by its new place.
+    copy.rename(old)
+    assert main(["info", str(old)]) == 1
+
+
+def test_a_file_of_another_tree(root: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same one when it has the same place in its tree: trees are moved, and cloned again."""
+    there = root / "clone"
+    shutil.copytree(root, there, symlinks=True, ignore=shutil.ignore_patterns("clone", "state"))
+    monkeypatch.chdir(there)
+    same = there / "hosts" / "trial.toml"
+    same.rename(root / "aside.toml")
+    assert main(["info", "hosts/copy.toml"]) == 1, "the other tree has the file"
+    (root / "aside.toml").rename(same)
+    assert main(["down", "hosts/trial.toml"]) == 0
+    shutil.rmtree(root / "hosts")
+    assert main(["info", "hosts/copy.toml"]) == 1, "the machines belong to this tree now"
+
+
+def test_a_name_is_free_when_no_machine_has_been_made_or_all_are_deleted(root: Path, copy: Path) -> None:
+    assert main(["down", str(copy.with_name("trial.toml")), "--delete"]) == 0
+    assert main(["info", str(copy)]) == 0
+    with fleet(root).locked():
+        pass
+    assert main(["info", str(copy)]) == 0
+
+
+def test_machines_of_an_earlier_version_belong_to_the_next_file_that_changes_them(root: Path, copy: Path) -> None:
+    (Record("trial").folder / OWNER).unlink()
+    assert main(["info", str(copy)]) == 0
+    assert main(["down", str(root / "hosts" / "trial.toml")]) == 0
+    assert main(["info", str(copy)]) == 1

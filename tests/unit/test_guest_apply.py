@@ -341,7 +341,7 @@ def test_the_command(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None
     layout.settings.write_text('[hub]\ndomian = "x"\n')
     assert main(["--root", str(layout.root), "apply", "--boot"]) == 3
     told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith(f"<3>refused: {layout.settings}: users: nobody could log in")
+    assert told[0].startswith(f"<3>refused: {layout.settings}: users: no one can log in")
     assert main(["--root", str(layout.root), "settings", "check", str(layout.settings), "--json"]) == 3
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 2
 

@@ -116,7 +116,7 @@ def test_facts_are_there_for_programs_that_ask_nobody(layout: Layout) -> None:
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
     assert apply(layout).state == "refused"
-    assert load(layout, "/run/hubsmith/facts.json") == local
+    assert load(layout, "/run/hubsmith/facts.json") == {**local, "ways_in": ["ssh_keys"]}
 
 
 def test_prometheus_gets_in_with_the_hubs_token(layout: Layout) -> None:
@@ -229,7 +229,7 @@ def test_the_slow_import_is_really_shut_out(environment: str, tmp_path: Path) ->
     assert done.stdout == "no\n"
 
 
-def test_a_machine_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_is_too_small_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     context = json.dumps({"settings": {}, "machine": {"memory": 700 * MIB}})
     monkeypatch.setattr("sys.stdin", io.StringIO(context))
     with pytest.raises(SystemExit, match=r"^700 MiB of memory are not enough for a hub: 832 are needed$"):

@@ -33,14 +33,14 @@ def test_nothing_is_told_while_there_is_room(tmp_path: Path) -> None:
     assert usage(tmp_path, 0, 0, 0, 0) is None
 
 
-def test_a_home_that_fills_is_told(tmp_path: Path) -> None:
+def test_a_home_that_fills_is_reported(tmp_path: Path) -> None:
     assert usage(tmp_path, 90 * MIB, 100 * MIB) == (
         "Your home is nearly full (90 of 100 MiB, 10 files): delete what you do not need."
     )
     assert "is full (100 of 100 MiB" in (usage(tmp_path, 100 * MIB, 100 * MIB) or "")
 
 
-def test_a_home_with_too_many_files_is_told(tmp_path: Path) -> None:
+def test_a_home_with_too_many_files_is_reported(tmp_path: Path) -> None:
     assert "is full (1 of 100 MiB, 1000 files)" in (usage(tmp_path, MIB, 100 * MIB, files=1000) or "")
 
 

@@ -71,7 +71,7 @@ def build(
 
 
 def released(root: Path, key: Path, **more: Any) -> Release:
-    return make(root, "tiny", key=key, say=lambda line: None, **more)
+    return make(root, "tiny", key=key, progress=lambda line: None, **more)
 
 
 def wrong(release: Release, key: Path) -> list[str]:

@@ -42,7 +42,7 @@ def test_a_class_gets_accounts_slips_and_settings(tmp_path: Path, capsys: pytest
     # What was handed out is not written over.
     before = page
     assert main(words) == 1
-    assert f"{out / 'users.toml'}: is there already" in capsys.readouterr().err
+    assert f"{out / 'users.toml'}: the file exists and is not overwritten" in capsys.readouterr().err
     assert (out / "slips.html").read_text() == before
 
 

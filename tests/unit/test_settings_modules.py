@@ -21,6 +21,7 @@ from hubsmith.plan.images import manifest_of
 from hubsmith.plan.templates import check, examples
 from hubsmith.settings.errors import SettingsError
 from hubsmith.settings.load import Settings, parse
+from hubsmith.settings.passwords import hash_password
 from hubsmith.settings.schema import Schema, compose, read_parts
 
 ROOT = project_root(Path(__file__))
@@ -48,6 +49,7 @@ KIND = """
 class Lamp(Table):
     kind: Choices = Field()
 """
+KEYS = 'ssh_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINnDBxry+N+Krzrg0jjzg3EfQ3t+/wQcARBf6OqBHXZA"]'
 
 
 def composed(folder: Path, **modules: str) -> Schema:
@@ -132,6 +134,28 @@ def test_two_modules_that_know_better_are_an_error(tmp_path: Path) -> None:
         read(schema, "[lamp]\nheight = 9")
 
 
+NEEDS = """
+@rule("shade", facts=("bright",))
+def bright_lamps_have_one(shade: Shade, bright: bool) -> Findings:
+    if bright and not shade.width:
+        yield "shade.width", "the lamp is too bright"
+
+@table("shade")
+class Shade(Table):
+    width: Int = Field(default=0, description="In metres.", examples=[1])
+"""
+
+
+def test_a_rule_gets_the_facts_that_it_names(tmp_path: Path) -> None:
+    schema = composed(tmp_path, a=FACT + NEEDS, b=LAMP + BRIGHT)
+    assert read(schema, "[shade]\nwidth = 0").facts == {"bright": False}
+    assert refused(schema, "[lamp]\nheight = 9\n[shade]\nwidth = 0") == [
+        "settings.toml:4: shade.width (0): the lamp is too bright"
+    ]
+    assert len(refused(schema, '[lamp]\nheight = "x"\n[shade]\nwidth = 0')) == 1, "the fact's table is wrong"
+    assert read(schema, "[lamp]\nheight = 9\n[shade]\nwidth = 1").facts == {"bright": True}
+
+
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
@@ -142,6 +166,7 @@ def test_two_modules_that_know_better_are_an_error(tmp_path: Path) -> None:
         ),
         ({"a": COLOUR.replace('@rule("lamp")', '@rule("lam")')}, r"^modules/a/settings.py:9: no .* table `lam`"),
         ({"a": LAMP + BRIGHT}, r"^modules/a/settings.py:9: no module of the image declares the fact 'bright'"),
+        ({"a": NEEDS}, r"^modules/a/settings.py:5: no module of the image declares the fact 'bright'"),
         ({"a": FACT, "b": FACT}, r"^modules/b/settings.py: another module declares the fact 'bright', too"),
         ({"a": KIND}, r"^modules/a/settings.py: no module of the image brings a choice for `lamp.kind`"),
         ({"a": LAMP, "b": 'ONE = choice("lamp.height", "x", "")'}, r"^modules/b/.* has choices for `lamp.height`"),
@@ -155,7 +180,7 @@ def test_two_modules_that_know_better_are_an_error(tmp_path: Path) -> None:
         ({"a": "\n\nclass :"}, r"^modules/a/settings.py:6: SyntaxError"),
         ({"a": LAMP.replace("Int", "Integer")}, r"^modules/a/settings.py: .*: name 'Integer' is not defined$"),
     ],
-    ids=range(13),
+    ids=range(14),
 )  # fmt: skip
 def test_declarations_that_do_not_fit_together(tmp_path: Path, modules: dict[str, str], message: str) -> None:
     with pytest.raises(DefinitionError, match=message):
@@ -273,8 +298,23 @@ def guests(table: Any) -> bool:
     assert read(schema, smallest).facts["guests"] is False
     chosen = read(schema, f'{smallest}[{table}]\n{field} = "toy"\n')
     assert (chosen.plain()[table][field], chosen.facts["guests"]) == ("toy", True)
+    if table == "auth":
+        read(schema, '[auth]\nmethod = "toy"\n[[users]]\nname = "alice"\n')  # an account of another place
     (problem,) = refused(schema, f'{smallest}[{table}]\n{field} = "toi"\n')
     assert problem.endswith(f'{key} ("toi"): must be {known}')
+
+
+@pytest.mark.parametrize(
+    "password", ["", f'password_hash = "{hash_password("hunter2-hunter2", cost=4)}"\n'], ids=["nothing", "password"]
+)
+def test_users_of_an_image_without_a_hub_need_an_ssh_key(tree: Path, password: str) -> None:
+    image = '[image]\nname = "gateway"\nsummary = "No hub"\nmodules = ["accounts"]\nhostname = "gateway"\n'
+    (tree / "images/gateway.toml").write_text(image)
+    schema = schemas(tree)["gateway"]
+    people = f'[[users]]\nname = "alice"\n{KEYS}\n[[users]]\nname = "bob"\n{password}'
+    why = "give `ssh_keys`; this image has no hub, and SSH takes no passwords"
+    assert refused(schema, people) == [f"settings.toml:4: users[1]: the user has no way in: {why}"]
+    assert read(schema, people + KEYS).facts["ways_in"] == ("ssh_keys",)
 
 
 # --- templates

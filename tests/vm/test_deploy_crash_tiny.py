@@ -40,7 +40,7 @@ VOLUME = '[[hosts.hub.volumes]]\nname = "data"\nsize_gb = 1\n'
 HUB = "deployments/trial/hub"
 READY = "hubsmith: ready: everything is ready"
 #: What no killed command leaves for good.
-LEFT = (".part", "/.machine.json.", "/.deleted-", "/.key.")
+LEFT = (".part", "/.machine.json.", "/.deployment.json.", "/.deleted-", "/.key.")
 
 
 @dataclass
@@ -214,6 +214,21 @@ def test_down_is_killed(lab: Lab, then: str) -> None:
 
     verb, *option = then.split()
     lab.walk(["down", FILE, "--delete"], before, after, then=[verb, FILE, *option])
+
+
+@only_running
+@pytest.mark.parametrize("then", ["down", "up"])
+def test_down_that_deletes_nothing_is_killed(lab: Lab, then: str) -> None:
+    def before() -> None:
+        lab.good("up", FILE)
+        assert lab.shell(f"echo mine >> {HUB}/volume-data.qcow2") == 0
+
+    def after() -> None:
+        assert lab.rows() == {"hub": lab.up if then == "up" else "Stopped"}
+        assert lab.running(then == "up")
+        assert lab.shell(f'test "$(tail --bytes=5 {HUB}/volume-data.qcow2)" = mine') == 0
+
+    lab.walk(["down", FILE], before, after, then=[then, FILE])
 
 
 def test_homes_are_not_deleted_by_a_later_command_that_may_not(lab: Lab) -> None:

@@ -173,7 +173,7 @@ def test_scale_up_and_down(fleet: Fleet) -> None:
 def test_who_needs_a_machine_that_does_not_come_up_is_not_started(fleet: Fleet) -> None:
     fleet.file.write_text(FILE.replace('[hosts.master]\nimage = "tiny"', '[hosts.master]\nimage = "mute"'))
     said: Said = []
-    with pytest.raises(ImageFailed, match=r"(?s)waited 3 s for master to be ready.*it says: starting: it never ends"):
+    with pytest.raises(ImageFailed, match=r"(?s)waited 3 s for master to be ready.*status: starting: it never ends"):
         again(fleet).up(lambda name, line: said.append((name, line)), wait=3)
     assert {name for name, _ in said} == {"master"}
     assert states(fleet) == {"master": "Up-to-date", "worker-1": "Missing", "worker-2": "Missing"}

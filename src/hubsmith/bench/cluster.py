@@ -95,7 +95,7 @@ while any(user["servers"] for user in ask("GET", "users") if user["name"] in nam
 """
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     """Print a line of progress."""
     print(f"bench: {line}", file=sys.stderr, flush=True)
 
@@ -122,7 +122,7 @@ def workshop(root: Path, folder: Path) -> Iterator[Fleet]:
     try:
         yield fleet
     finally:
-        fleet.down(lambda name, line: say(f"{name}: {line}"), orderly=False)
+        fleet.down(lambda name, line: report(f"{name}: {line}"), orderly=False)
         Record(fleet.deployment.deployment.name).forget()
 
 
@@ -162,7 +162,7 @@ def ours(root: Path, folder: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     with workshop(root, folder) as fleet:
         began = time.monotonic()
-        fleet.up(lambda name, line: say(f"{name}: {line}"), wait=3600)
+        fleet.up(lambda name, line: report(f"{name}: {line}"), wait=3600)
         found["up_seconds"] = round(time.monotonic() - began, 1)
         with fleet.machines()["master"].running() as master:
             master.succeed(f"hubsmith servers start {NAMES[0]}", timeout=LONGEST)
@@ -179,7 +179,7 @@ def ours(root: Path, folder: Path) -> dict[str, float]:
                 found[f"master_mb_per_user_{number}"] = round((memory - idle) / number, 1)
                 found[f"master_cpu_seconds_per_start_{number}"] = round((after - before) / number, 2)
                 found[f"master_cpu_per_user_{number}"] = round((load(master) - calm) / number, 4)
-                say(json.dumps(found))
+                report(json.dumps(found))
                 master.succeed(f"hubsmith servers stop --timeout {LONGEST} {names}", timeout=LONGEST)
             found["master_idle_mb"] = idle
             found["master_idle_cpus"] = round(calm, 3)
@@ -200,7 +200,7 @@ def tutorial(root: Path, testbed: Testbed) -> dict[str, float]:
     machine.start()
     machine.wait_for_https("/hub/login", timeout=900)
     machine.wait_for_ssh(300)
-    say("tutorial: loading the container image")
+    report("tutorial: loading the container image")
     config = write_config(machine.folder, machine.name, machine.port(22), machine.user, machine.key)
     archive = Output.of(root, "notebook").file
     run(["scp", "-F", config, archive, f"{machine.name}:/var/tmp/notebook.tar"], timeout=1800)
@@ -223,7 +223,7 @@ def tutorial(root: Path, testbed: Testbed) -> dict[str, float]:
     for number in CLASSES:
         seconds = machine.succeed(f"python3 /var/tutorial/client.py {number}", timeout=LONGEST)
         found[f"dockerspawner_{number}_seconds"] = round(float(seconds), 1)
-        say(json.dumps(found))
+        report(json.dumps(found))
     machine.discard()
     return found
 

@@ -1,1 +1,1 @@
-"""Image building: the driver of the Nix backend, and the stages that run inside its sandbox."""
+"""Image builds: the driver of the Nix backend, and the stages that run in its sandbox."""

@@ -1,4 +1,4 @@
-"""System accounts of the image: the packages' files plus the modules' sysusers.d, made by the real systemd-sysusers."""
+"""System accounts of the image: those of the packages, and those that systemd-sysusers adds for the modules."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ SHADOW_MODE = {"etc/shadow": 0o640, "etc/gshadow": 0o640}
 
 
 def make(scratch: Path, current: Mapping[str, bytes], sysusers: Mapping[str, bytes], epoch: int) -> dict[str, bytes]:
-    """The account files after the modules' system users were added.
+    """Add the modules' system users and return the account files by path.
 
-    :param current: the packages' own files, by path.
+    :param scratch: folder to work in.
+    :param current: account files of the packages, by path.
     :param sysusers: the modules' `/usr/lib/sysusers.d/*.conf`, by path.
-    :param epoch: seconds since 1970; the day that it falls on is every account's date of last change.
+    :param epoch: seconds since 1970. This day becomes every account's date of last password change.
     """
     for path, content in {**current, **sysusers}.items():
         file = scratch / path
@@ -35,7 +36,7 @@ def make(scratch: Path, current: Mapping[str, bytes], sysusers: Mapping[str, byt
 
 
 def additions(tables: Mapping[str, bytes]) -> list[Addition]:
-    """The account files as entries of a root, with their modes."""
+    """Return the account files as additions to a root, with their modes."""
     shadow = ids(tables["etc/group"])["shadow"]
     return [
         Addition(path, SHADOW_MODE.get(path, 0o644), content, gid=shadow if path in SHADOW_MODE else 0)
@@ -44,6 +45,6 @@ def additions(tables: Mapping[str, bytes]) -> list[Addition]:
 
 
 def ids(content: bytes) -> dict[str, int]:
-    """Names to numbers of a passwd or group file."""
+    """Parse a passwd or group file and return the IDs by name."""
     rows = (line.split(":") for line in content.decode().splitlines() if line)
     return {row[0]: int(row[2]) for row in rows}

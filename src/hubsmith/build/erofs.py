@@ -1,4 +1,4 @@
-"""The read-only file system: made of a tar once, then added to without compressing the old files again."""
+"""EROFS images: created from a tar, then extended without compressing the existing files again."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import IO, TypeVar
 
 T = TypeVar("T")
 
-#: lz4 is read fast by slow machines. Level and cluster size: docs/benchmarks.md.
+#: lz4 decompresses fast on slow machines. Level and cluster size: docs/benchmarks.md.
 COMPRESSION = ("-zlz4hc,9", "-C65536")
 
 
 def fill(image: Path, epoch: int, uuid: str, write: Callable[[IO[bytes]], T]) -> T:
-    """Make a file system of the tar that ``write`` writes, or put that tar over the one that ``image`` holds.
+    """Create a file system from a tar. If ``image`` exists, add the tar to it.
 
-    The second way is mkfs.erofs' incremental build (erofs-utils 1.8): new inodes and data go behind the old ones,
-    whose bytes stay, and only folders with a changed entry are written again.
+    Adding is mkfs.erofs' incremental build (erofs-utils 1.8). New inodes and data are appended, existing bytes stay,
+    and only folders with a changed entry are written again.
 
-    :param epoch: the file system's own time (seconds since 1970).
-    :returns: what ``write`` returns.
+    :param epoch: creation time of the file system (seconds since 1970).
+    :param write: writes the tar to a stream.
+    :returns: result of ``write``.
     :raises SystemExit: mkfs.erofs failed.
     """
     over = ["--incremental=data", "--aufs", "--ovlfs-strip=1"] if image.exists() else []

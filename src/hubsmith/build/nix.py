@@ -1,4 +1,4 @@
-"""The Nix backend, seen from the build machine: start a build, show its stages, copy its result out."""
+"""Driver of the Nix backend: starts a build, shows its stages, and copies the result out of the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hubsmith.lock.inputs import locks_of
 from hubsmith.output import Output
 from hubsmith.run import run, spawn
 
-#: More stages at once than these have nothing to do (`nix/image.nix`), and each may use all processors.
+#: Maximum number of parallel stages. The graph has no more (`nix/image.nix`), and each may use all processors.
 MOST_JOBS = 4
 
 
@@ -33,9 +33,9 @@ MOST_JOBS = 4
 class Built:
     """A finished build.
 
-    :ivar folder: the output folder, with copies of the files of the store path.
+    :ivar folder: output folder, with copies of the store path's files.
     :ivar file: the image: a disk, or the archive of a container image.
-    :ivar sha256: of that file.
+    :ivar sha256: SHA-256 of that file.
     :ivar seconds: wall time of the whole build.
     :ivar stages: wall time in seconds of each stage that had to be built.
     """
@@ -51,16 +51,16 @@ class Built:
 
 
 def nix_environment() -> dict[str, str]:
-    """`NIX_CONFIG` for our calls: flakes on, no substituter (nobody serves our paths), a real sandbox.
+    """Return `NIX_CONFIG` for calls of Nix: flakes, no substituters (none has these paths), and the sandbox.
 
-    Root on a fresh `nix-bin` has no build users; a multi-user installation keeps its own.
+    Root on a fresh `nix-bin` has no build users, so they are turned off. A multi-user installation keeps its own.
     """
     lines = [
         "experimental-features = nix-command flakes",
         "substituters =",
         "sandbox = true",
         "sandbox-fallback = false",
-        # Package layers and environments do not wait for each other: dpkg keeps one processor busy, pip another.
+        # Package layers and environments are built in parallel: dpkg keeps one processor busy, pip another.
         f"max-jobs = {min(os.cpu_count() or 1, MOST_JOBS)}",
     ]
     if os.geteuid() == 0 and not any(group.gr_name == "nixbld" and group.gr_mem for group in grp.getgrall()):
@@ -71,12 +71,12 @@ def nix_environment() -> dict[str, str]:
 def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = False, out: Path | None = None) -> Built:
     """Build an image offline.
 
-    :param root: the project's tree.
+    :param root: project tree.
     :param refreshed: prefer a refreshed lock over the committed one.
-    :param rebuild: forget what earlier builds made of this image, toolchain included, and make everything anew.
-    :param out: the output folder; ``out/<image>`` below the tree without it.
+    :param rebuild: delete the results of earlier builds of this image, including the toolchain, and build them again.
+    :param out: output folder; by default ``out/<image>`` in the tree.
     :raises LockError: the lock does not match the definition.
-    :raises BuildError: something is not fetched, or a stage failed.
+    :raises BuildError: an artifact is not fetched, or a stage failed.
     """
     began = time.monotonic()
     choices = {name: locate(root, name, refreshed=refreshed) for name in locks_of(root, image)}
@@ -99,7 +99,7 @@ def build(root: Path, image: str, *, refreshed: bool = False, rebuild: bool = Fa
 
 @contextmanager
 def expression(root: Path, image: str, *, refreshed: bool = False) -> Iterator[list[str]]:
-    """The arguments that give Nix our graph, with refreshed locks where they are wanted and there."""
+    """Provide Nix's arguments for the build graph, with refreshed locks if they are preferred and exist."""
     with TemporaryDirectory(prefix="hubsmith-locks-") as folder:
         arguments = [str(root / "nix" / "default.nix")]
         for name in locks_of(root, image):
@@ -111,9 +111,9 @@ def expression(root: Path, image: str, *, refreshed: bool = False) -> Iterator[l
 
 
 def raw(built: Built) -> Path:
-    """Write the image as a raw disk beside the qcow2 and return its path.
+    """Write the image as a raw disk next to the qcow2, and return its path.
 
-    :raises BuildError: it is no disk.
+    :raises BuildError: the image is a container image.
     """
     if built.file.suffix != ".qcow2":
         raise BuildError("a container image has no disk", where=built.image)
@@ -131,11 +131,11 @@ def _insist_fetched(image: str, locks: Sequence[Lock]) -> None:
 
 
 def _forget(root: Path, image: str, arguments: list[str]) -> list[str]:
-    """Delete the store paths of every stage of the image, so that all of them are made anew.
+    """Delete the store paths of all stages of the image, so that they are built again.
 
-    :returns: what nix-build needs besides: the image itself stays when another tree was built to it, and is then made
-        again to be compared with.
-    :raises BuildError: another stage is in use.
+    :returns: further arguments for nix-build. If the output of the last stage is still used, by the build of another
+        tree, it cannot be deleted. Then it is built again and compared.
+    :raises BuildError: the output of another stage is in use.
     """
     (root / "out" / ".roots" / image).unlink(missing_ok=True)
     derivation = run(["nix-instantiate", *arguments, "--attr", image], env=nix_environment()).stdout.split()[-1]
@@ -152,7 +152,7 @@ def _forget(root: Path, image: str, arguments: list[str]) -> list[str]:
     itself = run(["nix-store", "--query", "--outputs", derivation]).stdout.split()
     if others := sorted(used.keys() - itself):
         raise BuildError(
-            "cannot be made anew, it is in use",
+            "cannot be built again: it is in use",
             where=others[0],
             hint=f"end or delete {used[others[0]].split(' -> ')[0]}",
         )
@@ -160,7 +160,10 @@ def _forget(root: Path, image: str, arguments: list[str]) -> list[str]:
 
 
 def _watch(image: str, command: list[str]) -> tuple[str, dict[str, float]]:
-    """Run nix-build; lines on standard error say which stages run; returns the store path and the stages' seconds."""
+    """Run nix-build and report its stages on standard error.
+
+    :returns: store path, and the seconds of each stage.
+    """
     watch = Watch(image)
     process = spawn(
         [*command, "--log-format", "internal-json"],
@@ -182,7 +185,7 @@ def _watch(image: str, command: list[str]) -> tuple[str, dict[str, float]]:
 
 
 def _copy_out(store_path: Path, target: Path) -> None:
-    """Copy the files of a store path, once; a marker says which path the folder holds."""
+    """Copy the files of a store path, unless a marker shows that the folder already has them."""
     mark = target / ".store-path"
     if mark.is_file() and mark.read_text() == str(store_path):
         return

@@ -1,6 +1,6 @@
-"""What Nix says while it builds: its log as JSON lines (`--log-format internal-json`), several stages at once.
+"""Parser of Nix's log in JSON lines (`--log-format internal-json`), in which parallel stages are interleaved.
 
-The numbers are those of Nix's `src/libutil/logging.hh` (`ActivityType`, `ResultType`).
+The constants are from Nix's `src/libutil/logging.hh` (`ActivityType`, `ResultType`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ log = logging.getLogger("hubsmith.build")
 _ACTIVITY_BUILD = 105
 _RESULT_LOG_LINE = 101
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-#: How many lines of a failed stage's output an error quotes.
+#: Number of lines of a failed stage's output in an error message.
 TAIL = 25
 
 
 @dataclass
 class Watch:
-    """Follows one build and tells its stages on standard error.
+    """Follows one build and reports its stages on standard error.
 
     :ivar stages: wall time in seconds of each stage that was built.
     """
@@ -37,7 +37,7 @@ class Watch:
     _errors: list[str] = field(default_factory=list)
 
     def line(self, text: str) -> None:
-        """Take one line of Nix's standard error."""
+        """Process one line of Nix's standard error."""
         if not text.startswith("@nix "):
             log.debug("%s", text)
             self._errors.append(text)
@@ -55,9 +55,9 @@ class Watch:
                 self.stages[name] = round(time.monotonic() - since, 1)
                 self._tell(f"{name} took {self.stages[name]:.1f} s")
             case "result", kind if kind == _RESULT_LOG_LINE:
-                said = str(event["fields"][0])
-                log.debug("%s", said)
-                self._output.setdefault(event["id"], []).append(said)
+                output = str(event["fields"][0])
+                log.debug("%s", output)
+                self._output.setdefault(event["id"], []).append(output)
             case "msg", _:
                 self._message(event["level"], _COLOURS.sub("", event["msg"]))
 
@@ -72,12 +72,12 @@ class Watch:
         print(f"build {self.image}: {text}", file=sys.stderr, flush=True)
 
     def failure(self) -> str:
-        """What a person needs to know when Nix failed: its errors, and the last lines of the stages that they name."""
+        """Return Nix's errors, and the last lines of the output of the stages that failed."""
         tails = [
             line
             for activity, lines in self._output.items()
             if any(self._derivations[activity] in error for error in self._errors)
             for line in lines[-TAIL:]
         ]
-        # Nix quotes the last lines of a stage too, fewer of them.
+        # Drop Nix's own quote of the output, which is shorter.
         return "\n".join([*(error.partition(";\n")[0] for error in self._errors), *tails])

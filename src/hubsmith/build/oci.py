@@ -1,7 +1,7 @@
-"""An archive of a container image: OCI's image layout, with the ``manifest.json`` of `docker save` beside it.
+"""Archives of container images: an OCI image layout with the ``manifest.json`` of `docker save`.
 
-So `docker load`, `podman load` and skopeo take the same file. The layers are not compressed: the archive is stored in a
-compressed root, and engines unpack it at once.
+`docker load`, `podman load` and skopeo accept such a file. The layers are not compressed, because the archive is stored
+in a compressed root, and engines unpack it anyway.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any
 from hubsmith import files
 
 TYPES = "application/vnd.oci.image"
-#: The tag that an engine gives it when it is loaded: the same in every version, since a machine has one of them.
+#: Tag of the loaded image. It is the same in every version, because a machine has only one.
 TAG = "bundled"
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, as OCI writes it."""
+    """Return the SHA-256 of a file in OCI's notation."""
     return f"sha256:{files.sha256(path)}"
 
 
 def write(target: Path, name: str, layers: Sequence[tuple[str, Path]], container: Mapping[str, Any], epoch: int) -> str:
-    """Write the archive of one image.
+    """Write the archive of a container image.
 
-    :param name: under which engines know it, without a tag.
-    :param layers: what each holds, and its tar, from the lowest on.
-    :param container: the `[container]` table of the definition.
-    :param epoch: the time of everything (seconds since 1970).
-    :returns: the digest of the image's manifest.
+    :param name: name of the image without a tag.
+    :param layers: description and tar of each layer, the lowest first.
+    :param container: `[container]` table of the definition.
+    :param epoch: timestamp of all entries (seconds since 1970).
+    :returns: digest of the image's manifest.
     """
     digests = [digest_of(path) for _, path in layers]
     config = _config(name, dict(zip((what for what, _ in layers), digests, strict=True)), container, epoch)
@@ -66,7 +66,7 @@ def write(target: Path, name: str, layers: Sequence[tuple[str, Path]], container
 
 
 def _config(name: str, digests: Mapping[str, str], container: Mapping[str, Any], epoch: int) -> bytes:
-    """The image's configuration (OCI image specification 1.1, config.md)."""
+    """Return the image's configuration (OCI image specification 1.1, config.md)."""
     created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return _json({
         "architecture": "amd64", "os": "linux", "created": created,
@@ -85,13 +85,13 @@ def _json(value: Any) -> bytes:
 
 
 def _descriptor(kind: str, content: bytes) -> dict[str, Any]:
-    """How OCI names a blob."""
+    """Return the OCI descriptor of a blob."""
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return {"mediaType": f"{TYPES}.{kind}", "digest": digest, "size": len(content)}
 
 
 def _place(digest: str) -> str:
-    """Where an image layout has a blob."""
+    """Return the path of a blob in an image layout."""
     return f"blobs/{digest.replace(':', '/')}"
 
 

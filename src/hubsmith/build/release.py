@@ -1,4 +1,4 @@
-"""What lies beside an image in a release, whatever kind of image it is."""
+"""Files next to the image in an output folder, for every kind of image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hubsmith.build import sbom
 
 
 def finish(out: Path, manifest: Path) -> None:
-    """Add the manifest, the bill of materials and the checksums to a folder that holds an image."""
+    """Add the manifest, the SBOM and the checksums to a folder with an image."""
     shutil.copyfile(manifest, out / "manifest.json")
     (out / "sbom.cdx.json").write_text(files.canonical(sbom.make(json.loads(manifest.read_text()))))
     (out / "SHA256SUMS").write_text(files.sums(out))

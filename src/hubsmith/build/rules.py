@@ -1,10 +1,10 @@
-"""What of the packages' root becomes the image's root: the cleaning rules that make it identical and anonymous."""
+"""Rules that turn the packages' root into the image's root, so that it is reproducible and has no identity."""
 
 from __future__ import annotations
 
 import re
 
-#: Dropped with everything below: what a machine makes for itself, what only the build needed, caches that carry times.
+#: Dropped, with everything below: files that a machine creates itself, leftovers of the build, caches with timestamps.
 DROPPED = re.compile(
     r"""(?x)
     ( dev/.+ | proc/.+ | sys/.+ | run/.+ | tmp/.+ | boot/.+ | initrd\.img.* | vmlinuz.*
@@ -21,10 +21,10 @@ DROPPED = re.compile(
     """
 )
 
-#: The package database describes the read-only image, so it lives with it and not on state.
+#: Folder of the package database. It describes the read-only image, so it is in the root and not on state.
 DPKG = "usr/lib/sysimage/dpkg"
 
-#: The image's own /var, copied to state at first boot and when the image changes.
+#: The image's /var, copied to state at first boot and when the image changes.
 FACTORY = "usr/share/factory/var"
 
 
@@ -33,17 +33,17 @@ UNIT_FOLDERS = ("usr/lib/systemd/system/", "etc/systemd/system/")
 
 
 def wanted_early(path: str) -> bool:
-    """What must be known of the packages before the modules' files are put over them."""
+    """Whether the stage `root` must read this file of the packages: account files and units."""
     return path in ACCOUNTS or path.startswith(UNIT_FOLDERS)
 
 
 def may_set_id(path: str) -> bool:
-    """Whether a program keeps its setuid bit: root mounts what comes from NFS, nobody else."""
+    """Whether a program keeps its setuid bit. Only `mount.nfs` loses it, because only root mounts NFS."""
     return path != "usr/sbin/mount.nfs"
 
 
 def image_path(path: str) -> str | None:
-    """Where an entry of the packages' root goes, or nothing when it is dropped."""
+    """Return the path in a machine's root for a path of the packages' root; None if it is dropped."""
     if DROPPED.fullmatch(path):
         return None
     if path.startswith("root/"):
@@ -56,5 +56,5 @@ def image_path(path: str) -> str | None:
 
 
 def container_path(path: str) -> str | None:
-    """The same for a container: its whole root can be written, so that nothing has to move."""
+    """Return the path in a container's root; None if it is dropped. Nothing moves, as the whole root is writable."""
     return None if DROPPED.fullmatch(path) else path

@@ -1,7 +1,6 @@
-"""The software bill of materials of an image: CycloneDX 1.6, made from the manifest alone.
+"""Software bill of materials (SBOM) of an image, in CycloneDX 1.6, made from the manifest alone.
 
-Package URLs follow the purl specification's types `deb`, `pypi`
-and `npm`.
+Package URLs use the types `deb`, `pypi` and `npm` of the purl specification.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def _component(purl: str, package: dict[str, Any], properties: dict[str, set[str
 
 
 def make(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The bill of materials: plain data, the same for the same manifest.
+    """Make the SBOM as plain data, which depends on the manifest only.
 
     :param manifest: see :func:`hubsmith.plan.manifest.make`.
     """

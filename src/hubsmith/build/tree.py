@@ -1,6 +1,6 @@
-"""A root file system as a stream: tars in, rules applied on the way, one tar out; then what is put over it.
+"""Root file systems as tar streams: join tars under a rule, and add entries on top.
 
-Nothing is unpacked, so no privilege is needed to carry owners, modes and device nodes, and the order is fixed.
+Nothing is unpacked. So owners, modes and device nodes are preserved without privileges, and the order is fixed.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-#: Returns the path under which an entry is kept, or nothing when it is dropped.
+#: Maps an entry's path to its path in the result; None drops the entry.
 Rule = Callable[[str], str | None]
-#: Path → type, mode, owner, size, checksum or link target. The root's own path is the empty one.
+#: Path → type, mode, owner, size, checksum or link target. The path of the root is empty.
 Entries = dict[str, dict[str, Any]]
 
 _KINDS = {tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link", tarfile.LNKTYPE: "hard", tarfile.REGTYPE: "file"}
-#: A file of this name says that the lower layer's entry is gone (aufs' convention, which mkfs.erofs reads).
+#: Name prefix of a whiteout, which removes the lower layer's entry (aufs' convention, supported by mkfs.erofs).
 WHITEOUT = ".wh."
 
 
 @dataclass
 class Addition:
-    """An entry that is put over whatever the packages have at its path.
+    """An entry that replaces the packages' entry at its path, if any.
 
-    :ivar content: of a regular file; nothing for a directory or a symbolic link.
-    :ivar link: the target of a symbolic link.
+    :ivar content: content of a regular file; None for a directory or a symbolic link.
+    :ivar link: target of a symbolic link.
     """
 
     path: str
@@ -42,13 +42,14 @@ class Addition:
 
 @dataclass
 class Join:
-    """Joins tars that share no file into one.
+    """Joins tars without common files into one.
 
-    :ivar epoch: times are clamped to it (seconds since 1970).
-    :ivar wanted: of which files and links the content is kept in :attr:`kept`.
-    :ivar set_id: which programs keep their setuid and setgid bits.
-    :ivar entries: what was written.
-    :ivar kept: path → link target or nothing, content.
+    :ivar epoch: latest timestamp (seconds since 1970). Later ones are replaced by it.
+    :ivar rule: maps the path of each entry.
+    :ivar wanted: selects files and links whose content is stored in :attr:`kept`.
+    :ivar set_id: selects programs that keep their setuid and setgid bits.
+    :ivar entries: entries that were written.
+    :ivar kept: path → link target or None, and content.
     """
 
     epoch: int
@@ -61,8 +62,8 @@ class Join:
     def write(self, tars: Iterable[Path], out: IO[bytes]) -> None:
         """Write the joined tree to a stream.
 
-        :raises ValueError: two tars hold one file, a hard link points to an entry that was dropped, or a directory
-            has extended attributes (they would be lost when something is put into it).
+        :raises ValueError: two tars contain the same file, a hard link points to a dropped entry, or a directory has
+            extended attributes (they would be lost when an entry is added to it).
         """
         with _writer(out) as target:
             for tar in tars:
@@ -107,10 +108,10 @@ class Join:
 
 @dataclass
 class Overlay:
-    """What is put over a finished tree, or taken from it.
+    """Additions to a finished tree, and removals from it.
 
-    :ivar below: the entries of that tree.
-    :ivar epoch: the time of everything that is put over it (seconds since 1970).
+    :ivar below: entries of that tree.
+    :ivar epoch: timestamp of the additions (seconds since 1970).
     """
 
     below: Entries
@@ -119,16 +120,16 @@ class Overlay:
     removed: set[str] = field(default_factory=set)
 
     def add(self, *additions: Addition) -> None:
-        """Put entries over the tree's; a later one wins."""
+        """Add entries. They replace entries of the tree, and earlier additions, at the same path."""
         for addition in additions:
             self.additions[addition.path] = addition
 
     def write(self, out: IO[bytes]) -> Entries:
-        """Write a tar of the changed entries and of all folders above them.
+        """Write a tar of the changed entries and of all their parent folders.
 
-        :returns: the entries of the whole tree.
-        :raises ValueError: a file would take the place of a folder or the other way round, something lies below a
-            path that is no folder, or a file with several names is replaced.
+        :returns: entries of the whole tree.
+        :raises ValueError: a file would replace a folder or vice versa, a parent is not a folder, or a file with
+            several hard links would be replaced.
         """
         named_twice = {plain(one["target"]) for one in self.below.values() if one["type"] == "hard"}
         changed = {**self.additions, **dict.fromkeys(self.removed - self.additions.keys())}
@@ -153,7 +154,7 @@ class Overlay:
         return entries
 
     def _folder(self, path: str) -> Addition:
-        """A folder as it is, or as it is made for what lies in it."""
+        """Return a folder of the tree, or a new one with the default mode and owner."""
         there = self.below.get(path, {"type": "dir", "mode": "0755", "owner": "0:0"})
         if there["type"] != "dir":
             raise ValueError(f"/{path} is no folder in the packages")
@@ -174,7 +175,7 @@ class Overlay:
 
 
 class _Pipe(io.RawIOBase):
-    """A pipe that tells how much went through. (tarfile's own stream mode copies everything once more.)"""
+    """Pipe that supports ``tell``, for tarfile. (tarfile's stream mode would copy all data once more.)"""
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out, self._written = out, 0
@@ -193,31 +194,31 @@ def _writer(out: IO[bytes]) -> tarfile.TarFile:
 
 
 def entry(member: tarfile.TarInfo, content: bytes) -> dict[str, Any]:
-    """What `entries.json` says of a member."""
-    said: dict[str, Any] = {
+    """Return the entry of a tar member for `entries.json`."""
+    found: dict[str, Any] = {
         "type": _KINDS.get(member.type, "special"),
         "mode": f"{member.mode & 0o7777:04o}",
         "owner": f"{member.uid}:{member.gid}",
     }
     if member.isreg():
-        said |= {"size": member.size, "sha256": hashlib.sha256(content).hexdigest()}
+        found |= {"size": member.size, "sha256": hashlib.sha256(content).hexdigest()}
     if member.linkname:
-        said["target"] = member.linkname
-    return said
+        found["target"] = member.linkname
+    return found
 
 
 def dump(entries: Entries, file: Path) -> None:
-    """Write entries as JSON, one line for each, sorted."""
-    # With `indent` json is many times slower: it leaves its C code.
+    """Write entries as JSON, sorted, one per line."""
+    # With `indent`, json does not use its C encoder and is many times slower.
     lines = (f"{json.dumps(path)}:{json.dumps(entries[path], sort_keys=True)}" for path in sorted(entries))
     file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def unchecked(pyc: bytes) -> bytes:
-    """A compiled Python module whose hash is not compared with its source at import (PEP 552): both are read-only."""
+    """Mark a hash-based pyc as unchecked (PEP 552): pyc and source are read-only, so imports need not compare them."""
     return pyc[:4] + b"\1\0\0\0" + pyc[8:] if pyc[4:8] == b"\3\0\0\0" else pyc
 
 
 def plain(name: str) -> str:
-    """A member's name without the leading ``./`` and the trailing slash; the root is the empty name."""
+    """Return a member's name without leading ``./`` and trailing slash. The root's name is empty."""
     return name.removeprefix("./").strip("/") if name != "." else ""

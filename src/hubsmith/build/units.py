@@ -1,4 +1,4 @@
-"""Units enabled, disabled and masked by their `[Install]` sections, as `systemctl enable` would do it."""
+"""Links that enable and mask units according to their `[Install]` sections, like `systemctl enable`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ FOLDER = "etc/systemd/system"
 
 
 def install_section(text: str) -> dict[str, list[str]]:
-    """The `[Install]` section of a unit file: key → words."""
+    """Parse the `[Install]` section of a unit file and return the words of each key."""
     found: dict[str, list[str]] = {}
     section = ""
-    # A key may stand several times, which adds up.
+    # The values of a repeated key add up.
     for line in text.replace("\\\n", " ").splitlines():
         stripped = line.strip()
         if stripped.startswith("["):
@@ -23,15 +23,17 @@ def install_section(text: str) -> dict[str, list[str]]:
 
 
 def template_of(unit: str) -> str:
-    """`serial-getty@ttyS0.service` → `serial-getty@.service`; other units are their own file."""
+    """Return the unit file of a unit: for `serial-getty@ttyS0.service` it is `serial-getty@.service`."""
     stem, dot, suffix = unit.rpartition(".")
     return f"{stem.partition('@')[0]}@{dot}{suffix}" if "@" in stem else unit
 
 
 def links(enable: Iterable[str], mask: Iterable[str], files: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """The symbolic links that enable and mask units: path → target.
+    """Return the symbolic links (path → target) that enable and mask units.
 
-    :param files: unit file name → (its path in the image, its text).
+    :param enable: units to enable.
+    :param mask: units to mask.
+    :param files: path in the image and text of each unit file, by name.
     :raises ValueError: a unit does not exist or cannot be enabled.
     """
     made: dict[str, str] = {}

@@ -12,7 +12,7 @@ from hubsmith.output import SUMS, checksums
 from hubsmith.release.folder import Release, unproven
 from hubsmith.release.verify import verify
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 Sending = Callable[[int], AbstractContextManager[Sent]]
 
 
@@ -34,14 +34,15 @@ def upload_of(release: Release, disk_format: str) -> Upload:
 
 
 def publish(
-    release: Release, catalog: Catalog, *, keys: Path, disk_format: str, visibility: str, say: Say, sending: Sending
+    release: Release, catalog: Catalog, *, keys: Path, disk_format: str, visibility: str, progress: Progress,
+    sending: Sending,
 ) -> tuple[Entry, bool]:  # fmt: skip
     """Publish a release in a catalog, unless it is there already.
 
     :param keys: file with trusted public keys.
     :param disk_format: `qcow2` or `raw`.
     :param visibility: who may use the image, in Glance's terms.
-    :param say: called with one line per step.
+    :param progress: called with one line per step.
     :param sending: context manager that shows the progress of an upload of so many bytes.
     :returns: the entry, and whether anything was done.
     :raises HubsmithError: the release is damaged, unsigned or untested.
@@ -50,17 +51,17 @@ def publish(
     upload = upload_of(release, disk_format)
     if done := _there(catalog.entries(), upload, visibility):
         return done, False
-    say("checking the release")
+    progress("checking the release")
     if wrong := [f"{one.what}: {one.why}" for one in verify(release.folder, keys) if one.why]:
         raise HubsmithError(f"cannot publish: {'; '.join(wrong)}", where=str(release.folder))
     entry = catalog.begin(upload)
     if entry.state == UPLOADING and not entry.size:
-        say(f"uploading to {catalog.location}")
+        progress(f"uploading to {catalog.location}")
         with sending(upload.file.stat().st_size) as sent:
             catalog.send(entry, upload, sent)
-    say("comparing checksums")
+    progress("comparing checksums")
     catalog.check(entry, upload)
-    say(f"offering it ({visibility})")
+    progress(f"offering it ({visibility})")
     return catalog.offer(entry, upload, visibility), True
 
 
@@ -100,19 +101,19 @@ def retire(catalog: Catalog, entry: Entry, *, delete: bool) -> str:
     return "deleted"
 
 
-def prune(catalog: Catalog, image: str, keep: int, say: Say) -> None:
+def prune(catalog: Catalog, image: str, keep: int, progress: Progress) -> None:
     """Keep the newest ``keep`` versions of an image, hide as many older ones, and delete the rest unless in use."""
     complete = [one for one in catalog.entries() if one.image == image and one.state != UPLOADING]
     newest = sorted(complete, key=lambda one: (one.made, one.version), reverse=True)
     for one in newest[keep : 2 * keep]:
         if one.state == ACTIVE:
             catalog.hide(one)
-            say(f"{one.name}: hidden")
+            progress(f"{one.name}: hidden")
     for one in newest[2 * keep :]:
         if users := catalog.users(one):
-            say(f"{one.name}: not deleted, in use by {', '.join(sorted(users)[:5])}")
+            progress(f"{one.name}: not deleted, in use by {', '.join(sorted(users)[:5])}")
             if one.state == ACTIVE:
                 catalog.hide(one)
         else:
             catalog.delete(one)
-            say(f"{one.name}: deleted")
+            progress(f"{one.name}: deleted")

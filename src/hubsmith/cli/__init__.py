@@ -1,6 +1,6 @@
-"""The command line: one thin file per verb.
+"""The command line, with one thin module per verb.
 
-A verb is a line of :data:`VERBS` and a module here with ``configure(parser)`` and ``main(args) -> int``.
+A verb is an entry of :data:`VERBS`, and a module here with ``configure(parser)`` and ``main(args) -> int``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import ModuleType
 
 from hubsmith.errors import HubsmithError
 
-#: In the order of the pipeline; a verb is imported only when it is called, so that `hubsmith --help` is quick.
+#: Verbs in the order of the pipeline. A verb's module is imported when it is called, so that `hubsmith --help` is fast.
 VERBS = {
     "lock": "solve an image's packages and write its lock",
     "fetch": "bring locked artifacts into the cache and the Nix store",
@@ -25,8 +25,8 @@ VERBS = {
     "test": "prove a built image in virtual machines and write its report",
     "release": "make signed releases of proven images",
     "verify": "check a release: signature, checksums, tests",
-    "publish": "have a release in a catalog: a folder, or a cloud's",
-    "catalog": "list, show or retire what is published",
+    "publish": "publish a release in a catalog (a folder, or a cloud's)",
+    "catalog": "list, show or retire published images",
     "settings": "check a settings file, or print the reference",
     "roster": "make accounts with one-time passwords to hand out to a class",
     "up": "start a deployment",
@@ -37,7 +37,7 @@ VERBS = {
     "ssh-for-each": "run a command on several machines",
     "scp": "copy files from or to a machine",
     "reboot": "restart machines of a deployment",
-    "scale": "change how many machines a host has",
+    "scale": "change the number of machines of a host",
     "down": "stop a deployment",
 }
 
@@ -45,7 +45,7 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the ``hubsmith`` command.
 
-    :returns: the exit code (see ``docs/operators/exit-codes.md``).
+    :returns: exit code (see ``docs/operators/exit-codes.md``).
     """
     args = parse(list(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """The arguments of a command line; ends the program when they are wrong."""
+    """Parse a command line; exit if it is invalid."""
     parser = argparse.ArgumentParser(prog="hubsmith", description="Immutable JupyterHub appliance images.")
     parser.add_argument("-v", "--verbose", action="store_true", help="log every command that is run")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)

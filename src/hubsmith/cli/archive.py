@@ -13,8 +13,8 @@ from hubsmith.paths import project_root
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: IMAGE.pack.tar")
-    parser.add_argument("--refreshed", action="store_true", help="pack the locks that `fetch --refresh-if-gone` made")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="output file (default: IMAGE.pack.tar)")
+    parser.add_argument("--refreshed", action="store_true", help="pack the locks of `fetch --refresh-if-gone`")
 
 
 def main(args: argparse.Namespace) -> int:

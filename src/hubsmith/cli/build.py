@@ -16,25 +16,23 @@ from hubsmith.plan.templates import check
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image; without any: all of them")
-    parser.add_argument("--rebuild", action="store_true", help="make every stage anew, the toolchain too")
-    parser.add_argument(
-        "--refreshed", action="store_true", help="prefer a lock that `fetch --refresh-if-gone` has made"
-    )
-    parser.add_argument("--raw", action="store_true", help="write the raw disk too")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the output folder of one image (default: out/IMAGE)")
-    parser.add_argument("--json", action="store_true", help="print what was built as JSON, a line each")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image (default: all)")
+    parser.add_argument("--rebuild", action="store_true", help="build every stage again, including the toolchain")
+    parser.add_argument("--refreshed", action="store_true", help="prefer the lock of `fetch --refresh-if-gone`")
+    parser.add_argument("--raw", action="store_true", help="also write the raw disk")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder of one image (default: out/IMAGE)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object per image")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb.
 
-    :raises HubsmithError: an image cannot be built, or several are to be built in one folder.
+    :raises HubsmithError: an image cannot be built, or ``--out`` was given for several images.
     """
     root = project_root()
     images = args.images or image_names(root)
     if args.out and len(images) > 1:
-        raise HubsmithError("--out is the folder of one image")
+        raise HubsmithError("--out needs exactly one image")
     for image in images:
         check(define(root, image))
         built = nix.build(root, image, refreshed=args.refreshed, rebuild=args.rebuild, out=args.out)

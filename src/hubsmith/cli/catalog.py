@@ -1,4 +1,4 @@
-"""`hubsmith catalog`: what is published, and how it ends."""
+"""`hubsmith catalog`: list, show and retire published images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hubsmith.progress import human
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     verbs = parser.add_subparsers(dest="what", required=True)
-    one = "IMAGE (the newest on offer), IMAGE@VERSION, or an id"
+    one = "IMAGE (its newest active version), IMAGE@VERSION, or an ID"
     for name, about in (
         ("list", "list all images"), ("show", "show one image"), ("retire", "take an image out of the lists"),
     ):  # fmt: skip
@@ -25,9 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         if name != "list":
             verb.add_argument("name", metavar="NAME", help=one)
         if name == "retire":
-            verb.add_argument("--delete", action="store_true", help="delete it, unless something needs it")
+            verb.add_argument(
+                "--delete", action="store_true", help="delete the image instead of hiding it, unless it is in use"
+            )
         add_cloud(verb)
-        verb.add_argument("--json", action="store_true", help="as JSON")
+        verb.add_argument("--json", action="store_true", help="print JSON")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -50,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
 def _table(entries: list[Entry]) -> None:
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     for heading in ("Image", "Version", "State", "Visibility", "Size", "Id"):
-        table.add_column(heading, no_wrap=heading == "Id", overflow="fold")  # an id is there to be copied
+        table.add_column(heading, no_wrap=heading == "Id", overflow="fold")  # IDs must stay copyable
     for one in entries:
         table.add_row(one.image, one.version, one.state, one.visibility, human(one.size), one.id)
     Console().print(table)

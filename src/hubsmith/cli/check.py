@@ -1,4 +1,4 @@
-"""`hubsmith check`: is a deployment well? The machines' own status, then the checks of their modules."""
+"""`hubsmith check`: show the status of a deployment's machines, and run the checks of their modules."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
     parser.add_argument("--json", action="store_true", help="print machines and checks as JSON")
-    parser.add_argument("--quick", action="store_true", help="without the checks of the modules")
+    parser.add_argument("--quick", action="store_true", help="skip the checks of the modules")
     parser.add_argument(
-        "--wait", type=float, default=300, metavar="SECONDS", help="for what is still starting (default: %(default)s)"
+        "--wait",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="wait for items that are still starting (default: %(default)s)",
     )
-    parser.add_argument("-v", action="store_true", dest="details", help="with seconds, and tracebacks of failures")
+    parser.add_argument("-v", action="store_true", dest="details", help="show seconds, and tracebacks of failures")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -36,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     )
     good = all(row["Notes"] == "" for row in rows)
     found: dict[str, list[Check]] = {}
-    # One after another: they would only take each other's time.
+    # One after another: in parallel, they would only slow each other down.
     for row in rows if not args.quick else ():
         if row["Reachable"] == "yes":
             one = machines[row["Name"]]
@@ -65,7 +69,7 @@ def _say(name: str, line: str) -> None:
 
 
 def _say_check(check: Check, *, details: bool) -> None:
-    """A line when a check has ended; for a failure with where it failed."""
+    """Print a line when a check has ended, with the location of a failure."""
     text = f"  {check.outcome:<7}  {check.module}: {check.name}"
     text += f"  ({check.seconds:.1f} s)" if details else ""
     text += f": {check.reason}" if check.reason else ""
@@ -75,7 +79,7 @@ def _say_check(check: Check, *, details: bool) -> None:
 
 
 def _summary(found: dict[str, list[Check]]) -> Table:
-    """How the checks of each module ended, and of each machine."""
+    """Return a table of the outcomes per module and machine."""
     table = Table("Name", "Module", "Passed", "Failed", "Skipped", box=None)
     for name, checks in found.items():
         per_module = counts(checks)

@@ -1,4 +1,4 @@
-"""`hubsmith deploy`: bring a deployment to what is wanted now, by new machines that keep their volumes."""
+"""`hubsmith deploy`: replace machines that differ from their definition or image. New ones keep the volumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     up.configure(parser)
     parser.add_argument("hosts", metavar="HOST", nargs="*", help="machines or hosts (default: all)")
     parser.add_argument(
-        "--delete-homes", action="store_true", help="replace machines also when their homes are on their system disks"
+        "--delete-homes", action="store_true", help="replace machines even if their homes are on their system disks"
     )
 
 

@@ -13,15 +13,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     kinds = "a manifest, a folder of a built image, a disk (raw or qcow2), or a root (EROFS or tar)"
     parser.add_argument("before", type=Path, metavar="A", help=kinds)
-    parser.add_argument("after", type=Path, metavar="B", help="the same")
+    parser.add_argument("after", type=Path, metavar="B", help="likewise")
     parser.add_argument("--json", action="store_true", help="print the differences as JSON")
     parser.add_argument(
-        "--largest", type=int, default=10, metavar="N", help="list so many changes of size (default: 10)"
+        "--largest", type=int, default=10, metavar="N", help="number of largest changes of size to list (default: 10)"
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the verb; the exit code is 1 when the two differ, 2 when they cannot be compared."""
+    """Run the verb.
+
+    :returns: 0 if the two are equal, 1 if they differ.
+    :raises NotComparable: they cannot be compared (exit code 2).
+    """
     changes = compare(args.before, args.after)
     if args.json:
         print(json.dumps([change.json() for change in changes], indent=1, sort_keys=True))
@@ -33,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _sizes(changes: list[Change], count: int) -> None:
-    # With the entries of a root at hand, packages would be counted twice.
+    # If there are entries of a root, listing packages as well would count them twice.
     files = any(change.thing.startswith("entry ") for change in changes)
     grown = [change for change in changes if change.growth and change.thing.startswith("entry ") == files]
     if not grown:

@@ -14,17 +14,23 @@ from hubsmith.progress import Board
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
-    parser.add_argument("hosts", metavar="HOST", nargs="*", help="machines or hosts (default: all), obsolete ones too")
-    parser.add_argument("--delete", action="store_true", help="delete disks, homes and volumes too; without HOST, all")
+    parser.add_argument(
+        "hosts", metavar="HOST", nargs="*", help="machines or hosts, including obsolete ones (default: all)"
+    )
+    parser.add_argument(
+        "--delete",
+        action="store_true",
+        help="also delete disks, homes and volumes; without HOST, those of all machines",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
-    with fleet.record.locked():
+    with fleet.locked():
         with Board(fleet.chosen(args.hosts, obsolete=True)) as board:
-            # Nobody waits for an orderly end of what is deleted.
-            fleet.down(board.say, orderly=not args.delete, only=args.hosts, delete=args.delete)
+            # Machines that are deleted need no orderly shutdown.
+            fleet.down(board.report, orderly=not args.delete, only=args.hosts, delete=args.delete)
         if args.delete and not args.hosts:
             fleet.record.forget()
             print(f"{fleet.deployment.deployment.name}: disks and passwords deleted", file=sys.stderr)

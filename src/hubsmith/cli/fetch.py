@@ -16,7 +16,7 @@ from hubsmith.paths import project_root
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image; without any: all of them")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image (default: all)")
     parser.add_argument("--jobs", type=int, default=JOBS, metavar="N", help="parallel transfers (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     parser.add_argument(
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refresh-if-gone",
         action="store_true",
-        help="when archives no longer hold what a lock names, solve it anew, apart from the committed lock",
+        help="if artifacts are gone from the archives, solve again and use that lock; the committed one is unchanged",
     )
 
 

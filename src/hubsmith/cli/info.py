@@ -20,9 +20,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--plain", action="store_true", help="tab-separated, without a heading")
-    how.add_argument("--json", action="store_true", help="as JSON")
-    parser.add_argument("--credentials", action="store_true", help="the one-time passwords too, and what to do next")
+    how.add_argument("--plain", action="store_true", help="print tab-separated values without a heading")
+    how.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--credentials", action="store_true", help="also print the one-time passwords and the next steps"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -44,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     else:
         table = Table(box=None, pad_edge=False, collapse_padding=True)
         for name, heading in COLUMNS.items():
-            # An address that is cut short is of no use: on a narrow terminal other columns take more lines.
+            # Never shorten addresses: on a narrow terminal, other columns are wrapped instead.
             table.add_column(heading, no_wrap=name not in ("type", "id"), overflow="fold")
         for row in rows:
             table.add_row(*row.values())

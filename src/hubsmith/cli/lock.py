@@ -17,11 +17,11 @@ from hubsmith.progress import human
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image, or `tools`; without any: all of them")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image, or `tools` (default: all)")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--upgrade", action="store_true", help="solve again even when the lock matches its definition")
+    which.add_argument("--upgrade", action="store_true", help="solve again even if the lock matches its definition")
     which.add_argument(
-        "--check", action="store_true", help="only say whether the locks match (exit code 4 if not); no network"
+        "--check", action="store_true", help="only check whether the locks match (exit code 4 if not), without network"
     )
 
 

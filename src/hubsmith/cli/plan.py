@@ -15,12 +15,12 @@ from hubsmith.plan.templates import check
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image; without any: all of them")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image (default: all)")
     parser.add_argument("--json", action="store_true", help="print the whole manifest (of one image)")
     parser.add_argument(
-        "--largest", type=int, default=10, metavar="N", help="list so many packages (default: %(default)s)"
+        "--largest", type=int, default=10, metavar="N", help="number of largest packages to list (default: %(default)s)"
     )
-    parser.add_argument("--refreshed", action="store_true", help="use the lock that `fetch --refresh-if-gone` made")
+    parser.add_argument("--refreshed", action="store_true", help="use the lock of `fetch --refresh-if-gone`")
     parser.add_argument("--write-golden", action="store_true", help="write tests/golden/<image>.manifest.sha256")
 
 

@@ -1,4 +1,4 @@
-"""`hubsmith publish`: have a release in a catalog."""
+"""`hubsmith publish`: publish a release in a catalog."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_cloud(parser)
     parser.add_argument(
         "--format", choices=("qcow2", "raw"), default="qcow2", dest="disk_format",
-        help="raw is larger to send, and what clouds on Ceph make machines of at once (default: qcow2)",
+        help="raw takes longer to upload, but clouds on Ceph start machines from it faster (default: qcow2)",
     )  # fmt: skip
     parser.add_argument(
         "--visibility", choices=("private", "shared", "community", "public"), default="community",
-        help="who may use it (default: community: everybody who knows of it)",
+        help="who may use the image (default: community, that is anyone who knows its ID)",
     )  # fmt: skip
     parser.add_argument(
         "--keep", type=int, metavar="N",
-        help="then leave the newest N of the image on offer, hide N older ones, delete what is older and not in use",
+        help="afterwards keep the newest N versions of the image, hide N older ones, and delete the rest unless in use",
     )  # fmt: skip
     parser.add_argument("--keys", type=Path, metavar="FILE", help="public keys, as for `hubsmith verify`")
     parser.add_argument("--json", action="store_true", help="print the entry as JSON")
 
 
 def add_cloud(parser: argparse.ArgumentParser) -> None:
-    """Which catalog."""
+    """Declare the option that selects the catalog."""
     parser.add_argument(
-        "--cloud", metavar="NAME", help="of clouds.yaml (default: the catalog on this computer, a folder)"
+        "--cloud", metavar="NAME", help="cloud in clouds.yaml (default: the catalog on this computer, a folder)"
     )
 
 
 def catalog_of(cloud: str | None) -> Catalog:
-    """The catalog of a cloud, or the one on this computer."""
+    """Return the catalog of a cloud, or the one on this computer."""
     if cloud is None:
         return LocalCatalog()
-    from hubsmith.catalog.glance import GlanceCatalog  # its library takes half a second
+    from hubsmith.catalog.glance import GlanceCatalog  # its library takes half a second to import
 
     return GlanceCatalog(cloud)
 
 
 @contextmanager
 def sending(size: int) -> Iterator[Sent]:
-    """A bar, or lines in a log."""
-    with Bytes("sent", 1, size) as progress:
-        yield progress.advance
-        progress.finish()
+    """Show the progress of an upload: a bar on a terminal, lines in a log."""
+    with Bytes("sent", 1, size) as bar:
+        yield bar.advance
+        bar.finish()
 
 
 def main(args: argparse.Namespace) -> int:
@@ -69,15 +69,15 @@ def main(args: argparse.Namespace) -> int:
     catalog = catalog_of(args.cloud)
     own = default_key()
 
-    def say(line: str) -> None:
+    def progress(line: str) -> None:
         print(f"publish {release.folder.name}: {line}", file=sys.stderr, flush=True)
 
     entry, done = publish(
         release, catalog, keys=args.keys or own.with_name(f"{own.name}.pub"), disk_format=args.disk_format,
-        visibility=args.visibility, say=say, sending=sending,
+        visibility=args.visibility, progress=progress, sending=sending,
     )  # fmt: skip
-    say("published" if done else "is there already")
+    progress("published" if done else "is there already")
     if args.keep is not None:
-        prune(catalog, entry.image, args.keep, say)
+        prune(catalog, entry.image, args.keep, progress)
     print(json.dumps(entry.row(), indent=1) if args.json else entry.id)
     return 0

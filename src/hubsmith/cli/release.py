@@ -1,4 +1,4 @@
-"""`hubsmith release`: make signed releases of proven images."""
+"""`hubsmith release`: create signed releases of proven images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument(
-        "--version", metavar="V", help="default: the date of the newest package and a part of the manifest's checksum"
+        "--version",
+        metavar="V",
+        help="version (default: the date of the newest package and a part of the manifest's checksum)",
     )
     parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="the OpenSSH key that signs (default: ~/.config/hubsmith/release_key)"
+        "--key", type=Path, metavar="FILE", help="OpenSSH key that signs (default: ~/.config/hubsmith/release_key)"
     )
     parser.add_argument(
-        "--since", type=Path, metavar="FOLDER", help="the release that the notes compare with (default: the last one)"
+        "--since", type=Path, metavar="FOLDER", help="release that the notes compare with (default: the last one)"
     )
-    parser.add_argument("--json", action="store_true", help="print where the releases are, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the releases' folders as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -32,10 +34,12 @@ def main(args: argparse.Namespace) -> int:
     root, folders = project_root(), {}
     for image in args.images:
 
-        def say(line: str, image: str = image) -> None:
+        def progress(line: str, image: str = image) -> None:
             print(f"release {image}: {line}", file=sys.stderr, flush=True)
 
-        release = make(root, image, key=args.key or default_key(), say=say, version=args.version, since=args.since)
+        release = make(
+            root, image, key=args.key or default_key(), progress=progress, version=args.version, since=args.since
+        )
         folders[image] = str(release.folder)
     print(json.dumps(folders, indent=1) if args.json else "\n".join(folders.values()))
     return 0

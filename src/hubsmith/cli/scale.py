@@ -1,4 +1,4 @@
-"""`hubsmith scale`: change how many machines a host has, and bring the deployment up so."""
+"""`hubsmith scale`: set the number of machines of a host, and bring the deployment up."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
     parser.add_argument(
-        "change", metavar="HOST=N", type=_change, help="the last machines go, but for those with homes or volumes"
+        "change",
+        metavar="HOST=N",
+        type=_change,
+        help="surplus machines are stopped, and deleted unless they hold homes or volumes",
     )
     parser.add_argument(
-        "--wait", type=float, default=900, metavar="SECONDS", help="for each machine (default: %(default)s)"
+        "--wait", type=float, default=900, metavar="SECONDS", help="timeout for each machine (default: %(default)s)"
     )
 
 
@@ -33,9 +36,9 @@ def main(args: argparse.Namespace) -> int:
     """Run the verb."""
     fleet = Fleet(project_root(), args.file)
     name, number = args.change
-    with fleet.record.locked():
+    with fleet.locked():
         with Board(fleet.hosts_of()) as board:
-            fleet.scale(name, number, board.say)
-            fleet.up(board.say, wait=args.wait)
+            fleet.scale(name, number, board.report)
+            fleet.up(board.report, wait=args.wait)
         up.print_lines(fleet.notes() + fleet.leftovers())
     return 0

@@ -1,4 +1,4 @@
-"""`hubsmith settings check|reference|hash-password|cluster`."""
+"""`hubsmith settings`: check a settings file, print the reference, or make values for it."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ REFERENCE = Path("docs/operators/settings.md")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = actions.add_parser("check", help="say everything that is wrong with a settings file")
+    check = actions.add_parser("check", help="report all problems of a settings file")
     check.add_argument("file", type=Path)
     check.add_argument(
         "--image",
         metavar="NAME",
-        help="the image that they are for (the one that reads the most of the tables)",
+        help="image of the machine (default: the one that reads most of the tables)",
     )
     check.add_argument("--json", action="store_true", help="print the problems as JSON")
-    reference = actions.add_parser("reference", help="print the reference of all settings, as Markdown")
+    reference = actions.add_parser("reference", help="print the reference of all settings as Markdown")
     reference.add_argument("--write", action="store_true", help=f"write it to {REFERENCE}")
     hashing = actions.add_parser(
-        "hash-password", help="make a password_hash; asks, or reads one line of standard input"
+        "hash-password", help="make a password_hash; the password is asked for, or read from standard input"
     )
-    hashing.add_argument("--cost", type=int, default=12, choices=range(4, 18), metavar="N", help="bcrypt's cost (12)")
+    hashing.add_argument(
+        "--cost", type=int, default=12, choices=range(4, 18), metavar="N", help="cost of bcrypt (default: 12)"
+    )
     cluster = actions.add_parser(
-        "cluster", help="make the [cluster] tables of a master and its workers, for who launches them by hand"
+        "cluster", help="make the [cluster] tables of a master and its workers that are launched by hand"
     )
-    cluster.add_argument("folder", type=Path, help="where master.toml and worker.toml are written")
-    cluster.add_argument("--network", required=True, metavar="CIDR", help="the network that all machines are on")
-    cluster.add_argument("--manager", required=True, metavar="ADDRESS", help="the master's address in it")
+    cluster.add_argument("folder", type=Path, help="output folder for master.toml and worker.toml")
+    cluster.add_argument("--network", required=True, metavar="CIDR", help="private network of all machines")
+    cluster.add_argument("--manager", required=True, metavar="ADDRESS", help="address of the master in the network")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run one action.
 
-    :returns: 0, or 3 when the settings are bad.
+    :returns: 0, or 3 if the settings are invalid.
     """
     if args.action == "check":
         return _check(args.file, args.image, as_json=args.json)

@@ -1,4 +1,4 @@
-"""`hubsmith ssh-for-each`: one command on several machines at once."""
+"""`hubsmith ssh-for-each`: run a command on several machines in parallel."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from hubsmith.vm.ssh import Done
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
-    parser.add_argument("--on", metavar="HOST", action="append", default=[], help="only there; may be repeated")
-    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="default: %(default)s")
-    parser.add_argument("command", metavar="COMMAND", help="a line for the shell of the operator's account")
+    parser.add_argument(
+        "--on", metavar="HOST", action="append", default=[], help="only on this machine or host; may be repeated"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=600, metavar="SECONDS", help="timeout on each machine (default: %(default)s)"
+    )
+    parser.add_argument("command", metavar="COMMAND", help="shell line, run by the operator's account")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb.
 
-    :returns: 0 when the command succeeded everywhere.
+    :returns: 0 if the command succeeded everywhere.
     """
 
     def work(name: str, one: QemuMachine) -> Done:

@@ -24,9 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "too, and write the report that a release needs. An interrupted run continues where it was."
     )
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("--fresh", action="store_true", help="run what is proven again")
+    parser.add_argument("--fresh", action="store_true", help="run proven tests again")
     parser.add_argument("--budget", type=float, metavar="MIN", help="start no test after this many minutes")
-    parser.add_argument("--list", action="store_true", help="only say what is missing; run nothing")
+    parser.add_argument("--list", action="store_true", help="only list what is missing; run nothing")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of a summary")
 
 
@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
         sys.executable, "-m", "pytest", "tests", "--about", args.image, "--report", report,
         *(["--fresh"] if args.fresh else []), *stop,
     ]  # fmt: skip
-    # In our process group: a Ctrl-C is for pytest, which ends its machines in order.
+    # In our process group, so that pytest gets a Ctrl-C and stops its machines in order.
     child = spawn(argv, cwd=root, stdout=sys.stderr.fileno(), stderr=subprocess.STDOUT, own_group=False)
     while True:
         try:
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def summary(report: Path, found: dict[str, Any]) -> str:
-    """The report in a few lines."""
+    """Return a summary of the report."""
     counts = found["counts"]
     lines = [
         f"{'green' if found['green'] else 'not green'}: {counts['passed']} tests passed, {counts['missing']} missing; "

@@ -1,4 +1,4 @@
-"""`hubsmith up`: start a deployment and wait until it serves."""
+"""`hubsmith up`: start a deployment and wait until it is ready."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("file", metavar="FILE", type=Path, help="a file of hosts/")
     parser.add_argument(
-        "--wait", type=float, default=900, metavar="SECONDS", help="for each machine (default: %(default)s)"
+        "--wait", type=float, default=900, metavar="SECONDS", help="timeout for each machine (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print what the user should know beside the result."""
+    """Print notes for the user besides the result."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)
 
@@ -37,14 +37,14 @@ def print_lines(lines: Iterable[str]) -> None:
 def bring_up(args: argparse.Namespace, replacing: Replacing, only: Sequence[str] = ()) -> int:
     """Bring machines up and print what was done.
 
-    :param only: names of machines or hosts; without any it is all of them.
+    :param only: names of machines or hosts; by default all.
     """
     fleet = Fleet(project_root(), args.file)
     deploying = replacing is not Replacing.NEVER
-    with fleet.record.locked():
+    with fleet.locked():
         print_lines(fleet.notes() if deploying else fleet.notes() + fleet.leftovers())
         with Board(fleet.chosen(only, obsolete=deploying)) as board:
-            done = fleet.up(board.say, wait=args.wait, replacing=replacing, only=only)
+            done = fleet.up(board.report, wait=args.wait, replacing=replacing, only=only)
     urls = {name: machine.status()["url"] for name, machine in fleet.machines().items()}
     if args.json:
         rows = [

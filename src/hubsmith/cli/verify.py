@@ -1,4 +1,4 @@
-"""`hubsmith verify`: check a release: signature, checksums, tests."""
+"""`hubsmith verify`: check the signature, checksums and test report of a release."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from hubsmith.release.verify import Finding, verify
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a release")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the release")
     parser.add_argument(
         "--keys", type=Path, metavar="FILE",
-        help="the public keys of whoever may make releases (default: ~/.config/hubsmith/release_key.pub, one's own)",
+        help="public keys that may sign releases (default: your own, ~/.config/hubsmith/release_key.pub)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the verb.
 
-    :raises ImageFailed: something is wrong.
+    :raises ImageFailed: a check failed.
     """
 
-    def say(finding: Finding) -> None:
+    def report(finding: Finding) -> None:
         if not args.json:
             print(f"WRONG  {finding.what}: {finding.why}" if finding.why else f"good   {finding.what}")
 
     own = default_key()
-    findings = verify(args.folder, args.keys or own.with_name(f"{own.name}.pub"), say)
+    findings = verify(args.folder, args.keys or own.with_name(f"{own.name}.pub"), report)
     if args.json:
         print(json.dumps([asdict(one) for one in findings], indent=1))
     if wrong := [one.what for one in findings if one.why]:

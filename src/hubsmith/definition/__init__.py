@@ -1,4 +1,4 @@
-"""Image definitions: strict TOML to frozen models, and the modules of an image in requirement order."""
+"""Image definitions: strict TOML files, frozen models, and the modules of an image in order of their requirements."""
 
 from hubsmith.definition.load import image_names, load_image, load_modules, load_tools
 from hubsmith.definition.models import Image, Module, Tools

@@ -1,4 +1,4 @@
-"""`[image] extends`: an image that takes its definition over from another one and says only what differs."""
+"""`[image] extends`: an image that inherits the definition of another one, and defines only the differences."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from hubsmith.definition.models import Image
 from hubsmith.errors import DefinitionError
 from hubsmith.words import nearest
 
-#: What describes the extended image itself.
+#: Keys of `[image]` that are not inherited.
 _NOT_TAKEN_OVER = {"name", "summary", "extends", "without"}
 
 
 def base_of(data: Mapping[str, Any]) -> str | None:
-    """The name in `image.extends` of a file that is not validated yet."""
+    """Return `image.extends` of a file that is not validated yet."""
     head = data.get("image")
     name = head.get("extends") if isinstance(head, dict) else None
     return name if isinstance(name, str) else None
 
 
 def merged(base: Image, own: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a file says, on top of what the extended image is.
+    """Merge a file's data into the definition of the image that it extends.
 
-    Modules are added; any other key of the file replaces the base's, in tables too.
+    Modules are added. Any other key of the file replaces that of the base, also inside tables.
 
-    :param own: the file's data, not validated yet.
+    :param base: the extended image.
+    :param own: data of the file, not validated yet.
     :param where: the file, for errors.
     :raises DefinitionError: a machine image cannot become a container image, or `without` names no module of the base.
     """
@@ -49,7 +50,7 @@ def merged(base: Image, own: Mapping[str, Any], where: str) -> dict[str, Any]:
                 )
         modules = tuple(name for name in modules if name not in without)
     if isinstance(added, tuple):
-        # The image's own come first, so that an error's index is that of the file.
+        # The image's own modules come first, so that the index in an error is that of the file.
         data["image"]["modules"] = (*added, *modules)
     return data
 

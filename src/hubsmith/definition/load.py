@@ -1,4 +1,4 @@
-"""Read the TOML files strictly: every problem of a file in one error, an unknown key with the nearest known one."""
+"""Strict loading of TOML files. One error lists all problems of a file, and suggests known keys for unknown ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hubsmith.errors import DefinitionError
 from hubsmith.words import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-#: A table that another kind of file has, and what to do with it.
+#: Tables that belong in another kind of file, and the hint for each.
 _ELSEWHERE: dict[type[BaseModel], tuple[type[BaseModel], str]] = {
     Image: (Module, "put it in a module (modules/NAME/module.toml) and add that module to image.modules"),
     Module: (Image, "put it in an image (images/NAME.toml)"),
@@ -25,9 +25,9 @@ _ELSEWHERE: dict[type[BaseModel], tuple[type[BaseModel], str]] = {
 
 
 def problems_error(problems: list[str], where: str) -> DefinitionError:
-    """One error out of all problems of a file.
+    """Combine the problems of a file in one error.
 
-    :param problems: at least one.
+    :param problems: at least one problem.
     """
     if len(problems) == 1:
         return DefinitionError(problems[0], where=where)
@@ -35,9 +35,9 @@ def problems_error(problems: list[str], where: str) -> DefinitionError:
 
 
 def read(path: Path, root: Path) -> dict[str, Any]:
-    """A TOML file as it is.
+    """Read a TOML file without validation.
 
-    :param root: errors name the file relative to it.
+    :param root: folder to which file names in errors are relative.
     :raises DefinitionError: the file is missing or is not TOML.
     """
     where = os.path.relpath(path, root)
@@ -50,20 +50,20 @@ def read(path: Path, root: Path) -> dict[str, Any]:
 
 
 def load(model: type[ModelT], path: Path, root: Path) -> ModelT:
-    """Parse one file.
+    """Read and validate a TOML file.
 
-    :param root: the project's tree; errors name the file relative to it.
-    :raises DefinitionError: the file is missing, is not TOML, or does not fit the model.
+    :param root: project tree, to which file names in errors are relative.
+    :raises DefinitionError: the file is missing, is not TOML, or does not match the model.
     """
     return validated(model, _tuples(read(path, root)), os.path.relpath(path, root))
 
 
 def validated(model: type[ModelT], data: Any, where: str) -> ModelT:
-    """Data of a file as its model.
+    """Validate a file's data.
 
-    :param data: with tuples for arrays, as strict mode wants them.
+    :param data: data with tuples for arrays, as strict mode requires.
     :param where: the file, for errors.
-    :raises DefinitionError: it does not fit the model.
+    :raises DefinitionError: the data does not match the model.
     """
     try:
         return model.model_validate(data)
@@ -104,7 +104,7 @@ def _dotted(loc: tuple[str | int, ...]) -> str:
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
-    """The keys that the model knows at a location of its data."""
+    """Return the keys that a model knows at a location of its data."""
     here: Any = model
     for part in loc:
         here = _descend(here, part)
@@ -131,15 +131,15 @@ def _unwrap(annotation: Any) -> Any:
 
 
 def image_names(root: Path) -> list[str]:
-    """The names of all images of a tree, sorted."""
+    """Return the names of all images of a tree, sorted."""
     return sorted(path.stem for path in (root / "images").glob("*.toml"))
 
 
 def load_image(root: Path, name: str, extending: tuple[str, ...] = ()) -> Image:
-    """The definition of one image, complete: with what it takes over from the image that it extends.
+    """Load the definition of an image, including what it inherits.
 
-    :param extending: the images on whose way it is, to find circles.
-    :raises DefinitionError: there is none of that name, or it is wrong.
+    :param extending: images that extend this one, to find circles.
+    :raises DefinitionError: there is no image of that name, or it is invalid.
     """
     where = f"images/{name}.toml"
     if name not in image_names(root):
@@ -160,16 +160,16 @@ def load_image(root: Path, name: str, extending: tuple[str, ...] = ()) -> Image:
 
 
 def load_modules(root: Path) -> dict[str, Module]:
-    """All modules of a tree by name (the name is the folder's).
+    """Load all modules of a tree by name, which is that of the folder.
 
-    :raises DefinitionError: one of them is wrong.
+    :raises DefinitionError: a module is invalid.
     """
     return {path.parent.name: load(Module, path, root) for path in sorted((root / "modules").glob("*/module.toml"))}
 
 
 def load_tools(root: Path) -> Tools:
-    """The packages of the toolchain root.
+    """Load the packages of the toolchain.
 
-    :raises DefinitionError: `nix/tools.toml` is wrong.
+    :raises DefinitionError: `nix/tools.toml` is invalid.
     """
     return load(Tools, root / "nix" / "tools.toml", root)

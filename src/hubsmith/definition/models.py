@@ -1,6 +1,6 @@
-"""The models of `images/<name>.toml`, `modules/<topic>/module.toml` and `nix/tools.toml`.
+"""Models of `images/<name>.toml`, `modules/<topic>/module.toml` and `nix/tools.toml`.
 
-All are frozen, and a key that they do not know is an error.
+All are frozen, and unknown keys are errors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 
 class Strict(BaseModel):
-    """A frozen model without unknown keys and without silent conversions."""
+    """Base class of frozen models that reject unknown keys and convert no types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -72,7 +72,7 @@ class ModuleHead(Strict):
 
 
 class Packages(Strict):
-    """The `[packages]` table: names for apt, PEP 508 requirements for pip, `name` or `name@range` for npm."""
+    """The `[packages]` table: package names for apt, PEP 508 requirements for pip, `name` or `name@range` for npm."""
 
     debian: tuple[DebianName, ...] = ()
     python: dict[Slug, tuple[Line, ...]] = Field(default_factory=dict)
@@ -80,7 +80,7 @@ class Packages(Strict):
 
 
 class Units(Strict):
-    """The `[units]` table: what is done to units at build time."""
+    """The `[units]` table: units to enable, disable or mask at build time."""
 
     enable: tuple[Unit, ...] = ()
     disable: tuple[Unit, ...] = ()
@@ -95,7 +95,7 @@ class Units(Strict):
 
 
 class Ownership(Strict):
-    """A mode and owner other than root:root 0644/0755."""
+    """Mode and owner of a file, if they are not root:root 0644/0755."""
 
     mode: Mode | None = None
     owner: Account = "root"
@@ -103,7 +103,7 @@ class Ownership(Strict):
 
 
 class State(Strict):
-    """A `[[state]]` directory, made by systemd-tmpfiles; one to `keep` lies on the data volume when there is one."""
+    """A `[[state]]` directory, created by systemd-tmpfiles. With `keep` it is on the data volume, if there is one."""
 
     path: AbsolutePath
     mode: Mode = "0755"
@@ -113,7 +113,7 @@ class State(Strict):
 
 
 class Port(Strict):
-    """A `[[ports]]` entry: something that this module listens on.
+    """A `[[ports]]` entry: a port on which the module listens.
 
     `peers` are the machines of `cluster.network`, `metrics` those of `metrics.allow`.
     """
@@ -124,13 +124,13 @@ class Port(Strict):
 
 
 class Settings(Strict):
-    """The `[settings]` table: the top-level tables of `settings.toml` that the module reads."""
+    """The `[settings]` table: top-level tables of `settings.toml` that the module reads."""
 
     reads: tuple[Slug, ...] = ()
 
 
 class Template(Strict):
-    """A `[[templates]]` entry: rendered in the guest at each apply."""
+    """A `[[templates]]` entry: a file that the guest renders at each apply."""
 
     source: RelativePath
     target: AbsolutePath
@@ -143,7 +143,7 @@ class Template(Strict):
 
 
 class Kernel(Strict):
-    """The `[kernel]` table of a module or an image: arguments before those that the build adds (root hash, state)."""
+    """The `[kernel]` table of a module or an image. The build appends its own arguments (root hash, state)."""
 
     cmdline: tuple[Annotated[str, _matching(r"[\x21-\x7e]+", "one kernel argument")], ...] = ()
 
@@ -152,7 +152,7 @@ GlanceProperties = dict[Annotated[str, _matching(r"[a-z][a-z0-9_]*", "a Glance p
 
 
 class Module(Strict):
-    """A whole `module.toml`."""
+    """A `module.toml` file."""
 
     module: ModuleHead
     packages: Packages = Packages()
@@ -171,30 +171,30 @@ class ImageHead(Strict):
 
     name: Slug
     summary: Line
-    #: The image whose definition this one takes over.
+    #: Image whose definition this one inherits.
     extends: Slug | None = None
-    #: Required, but by an image that extends another one: there they are added.
+    #: Modules; required unless the image extends another one. Then they are added to the inherited ones.
     modules: tuple[Slug, ...] = ()
-    #: Modules of the extended image that this one leaves out.
+    #: Modules of the extended image that are left out.
     without: tuple[Slug, ...] = ()
     suite: Literal["trixie"] = "trixie"
-    #: Of a machine that gets no other name from its cloud.
+    #: Host name of a machine whose cloud provides none.
     hostname: Slug | None = None
-    #: Container images that it brings, for its own engine.
+    #: Container images in the image, for its own engine.
     containers: tuple[Slug, ...] = ()
-    #: MiB of memory below which the appliance is not expected to work; Glance's `min_ram`.
+    #: Minimum memory in MiB; Glance's `min_ram`.
     min_ram_mb: int = Field(default=2048, ge=512)
 
 
 class Disk(Strict):
-    """The `[disk]` table; sizes in MiB, and `min_gb` in GiB (Glance's `min_disk`)."""
+    """The `[disk]` table. Sizes are in MiB, and `min_gb` is in GiB (Glance's `min_disk`)."""
 
     min_gb: int = Field(default=20, ge=4)
-    #: 512 MiB is the smallest FAT32 ESP that OVMF was seen to boot from.
+    #: Size of the ESP. 512 MiB is the smallest FAT32 file system from which OVMF was seen to boot.
     esp_mb: int = Field(default=512, ge=512)
-    #: Each of the two root slots.
+    #: Size of each of the two root slots.
     root_slot_mb: int = Field(default=4096, ge=256)
-    #: The dm-verity hash tree of a slot: 1/127 of its data with 4 KiB blocks and SHA-256, rounded up with room.
+    #: Size of a slot's dm-verity hash tree: 1/127 of the data with 4 KiB blocks and SHA-256, generously rounded up.
     verity_slot_mb: int = Field(default=64, ge=8)
 
     @model_validator(mode="after")
@@ -211,9 +211,9 @@ class Disk(Strict):
 
 
 class Container(Strict):
-    """The `[container]` table: this image is for container engines and not for machines.
+    """The `[container]` table, which makes the image a container image.
 
-    `user` is `uid:gid`; `env` and `command` are what a container has and does when nobody says otherwise.
+    `user` is `uid:gid`. `env` and `command` are the defaults of a container.
     """
 
     user: Annotated[str, _matching(r"[1-9][0-9]*:[0-9]+", "a uid and a gid, such as 1000:100")]
@@ -225,7 +225,7 @@ class Container(Strict):
 
 
 class Image(Strict):
-    """A whole `images/<name>.toml`; `openstack` holds further Glance properties, or others than its modules want."""
+    """An `images/<name>.toml` file. `openstack` adds Glance properties, or overrides those of its modules."""
 
     image: ImageHead
     container: Container | None = None
@@ -260,6 +260,6 @@ class ToolsHead(Strict):
 
 
 class Tools(Strict):
-    """A whole `nix/tools.toml`: the packages of the toolchain root."""
+    """A `nix/tools.toml` file: the packages of the toolchain."""
 
     tools: ToolsHead

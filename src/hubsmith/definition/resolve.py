@@ -1,4 +1,4 @@
-"""From an image's list of modules to all its modules in requirement order, with the clashes between them found."""
+"""Resolve an image's modules: add required modules, order them, and find conflicts between them."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from hubsmith.words import nearest
 
 @dataclass(frozen=True)
 class Definition:
-    """An image with its modules, in the order in which they are installed."""
+    """An image and its modules, in installation order."""
 
     root: Path
     image: Image
     modules: Mapping[str, Module]
-    #: The images that it extends, the nearest first.
+    #: Names of the images that it extends, the nearest first.
     bases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The image's name."""
+        """Name of the image."""
         return self.image.image.name
 
     @property
     def debian(self) -> list[str]:
-        """The Debian packages that the modules ask for, sorted."""
+        """Debian packages that the modules request, sorted."""
         return sorted({name for module in self.modules.values() for name in module.packages.debian})
 
     @property
     def python(self) -> dict[str, list[str]]:
-        """The requirements of each virtual environment, merged over the modules and sorted."""
+        """Requirements of each virtual environment, merged from all modules and sorted."""
         return _merged(module.packages.python for module in self.modules.values())
 
     @property
     def npm(self) -> dict[str, list[str]]:
-        """The requirements of each npm tree, merged over the modules and sorted."""
+        """Requirements of each npm tree, merged from all modules and sorted."""
         return _merged(module.packages.npm for module in self.modules.values())
 
     @property
     def cmdline(self) -> list[str]:
-        """The kernel's arguments: the modules', in their order, and the image's."""
+        """Kernel arguments: those of the modules, in their order, then those of the image."""
         tables = [module.kernel for module in self.modules.values()] + [self.image.kernel]
         return [argument for table in tables for argument in table.cmdline]
 
     @property
     def openstack(self) -> dict[str, str]:
-        """The Glance properties that the image is published with; its own win over its modules'."""
+        """Glance properties of the published image. The image's own override those of its modules."""
         tables = [module.openstack for module in self.modules.values()] + [self.image.openstack]
         return {name: value for table in tables for name, value in table.items()}
 
@@ -67,8 +67,8 @@ def _merged(tables: Iterable[Mapping[str, tuple[str, ...]]]) -> dict[str, list[s
 def define(root: Path, name: str) -> Definition:
     """Load an image and resolve its modules.
 
-    :param root: the project's tree.
-    :raises DefinitionError: a file is wrong, or the modules do not fit together; all clashes are listed.
+    :param root: project tree.
+    :raises DefinitionError: a file is invalid, or modules conflict. All conflicts are listed.
     """
     image = load_image(root, name)
     known = load_modules(root)
@@ -106,11 +106,11 @@ def _containers(root: Path, image: Image) -> Iterator[str]:
 
 
 def in_order(wanted: Iterable[str], known: Mapping[str, Module], *, where: str) -> list[str]:
-    """The wanted modules and all that they require, each after what it requires.
+    """Return some modules and all that they require, each after its requirements.
 
-    The order depends on the names and requirements only, not on the order of the list.
+    The order depends only on names and requirements, not on the order of ``wanted``.
 
-    :raises DefinitionError: a module does not exist, or they require each other in a circle.
+    :raises DefinitionError: a module does not exist, or modules require each other in a circle.
     """
     graph: dict[str, tuple[str, ...]] = {}
     problems: list[str] = []
@@ -153,9 +153,9 @@ def _conflicts(modules: Mapping[str, Module]) -> list[str]:
 
 
 def files_of(root: Path, module: str) -> list[Path]:
-    """Every file and symbolic link of a module's `files/`, as paths relative to it, sorted.
+    """Return all files and symbolic links of a module's `files/`, as sorted relative paths.
 
-    What Python compiles when the tests import a module's package is left out.
+    Bytecode is left out, which Python writes when tests import a module's package.
     """
     tree = root / "modules" / module / "files"
     return sorted(
@@ -179,7 +179,7 @@ def _clashes(root: Path, modules: Mapping[str, Module]) -> list[str]:
                 owner.setdefault(thing, name)
 
     unique("the file", lambda name, _: (f"/{path}" for path in files_of(root, name)))
-    # A target may have one template for good settings and one for bad ones: only one of them is ever rendered.
+    # A target may have one template for good and one for bad settings, because only one of them is rendered at a time.
     for when in ("good", "bad"):
         unique(
             f"the template target (when {when})",
@@ -197,7 +197,7 @@ def _clashes(root: Path, modules: Mapping[str, Module]) -> list[str]:
 
 
 def _sources(root: Path, modules: Mapping[str, Module]) -> list[str]:
-    """What a module names in its own folder must be there."""
+    """Return the problems of files that modules name but do not have."""
     problems: list[str] = []
     for name, module in modules.items():
         folder = root / "modules" / name

@@ -1,4 +1,4 @@
-"""The settings that the images of a tree understand."""
+"""Settings schemas of the images of a tree."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from hubsmith.words import nearest
 
 
 def schema_of(definition: Definition) -> Schema:
-    """What a settings file of one image may hold; it knows no other image.
+    """Return the schema of one image, without knowledge of other images.
 
-    :raises DefinitionError: the modules' settings do not fit together.
+    :raises DefinitionError: the modules' settings contradict each other.
     """
     return replace(compose(read_parts(definition.root / "modules", definition.modules)), image=definition.name)
 
 
 def schemas(root: Path) -> dict[str, Schema]:
-    """The schema of every image of machines, by its name; each knows which tables and keys the others have.
+    """Return the schema of every machine image by name. Each knows the tables and keys of the others.
 
-    :raises DefinitionError: a definition is wrong.
+    :raises DefinitionError: a definition is invalid.
     """
     machines = [name for name in image_names(root) if load_image(root, name).container is None]
     definitions = {name: define(root, name) for name in machines}
@@ -41,10 +41,10 @@ def schemas(root: Path) -> dict[str, Schema]:
 
 
 def schema_for(root: Path, image: str, where: str) -> Schema:
-    """The schema of one image, which knows the other images, too.
+    """Return the schema of one image, with knowledge of the other images.
 
-    :param where: what names the image, for the error.
-    :raises DefinitionError: there is no image of machines of that name, or a definition is wrong.
+    :param where: location that names the image, for errors.
+    :raises DefinitionError: there is no machine image of that name, or a definition is invalid.
     """
     known = schemas(root)
     if image not in known:
@@ -53,9 +53,9 @@ def schema_for(root: Path, image: str, where: str) -> Schema:
 
 
 def readers(known: Mapping[str, Schema], bases: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The images that have each table (``users``) and each key (``users.quota``).
+    """Return the images that have each table (``users``) and each key (``users.quota``).
 
-    :param bases: the images that each one extends. What an image took over from one of them is not repeated.
+    :param bases: images that each image extends. An image is left out where one of these is listed.
     """
     found: dict[str, tuple[str, ...]] = {}
     for image, schema in sorted(known.items()):
@@ -67,32 +67,32 @@ def readers(known: Mapping[str, Schema], bases: Mapping[str, Sequence[str]]) -> 
 
 
 def all_readers(root: Path) -> dict[str, tuple[str, ...]]:
-    """:func:`readers` of a tree.
+    """Return the :func:`readers` of a tree's images.
 
-    :raises DefinitionError: a definition is wrong.
+    :raises DefinitionError: a definition is invalid.
     """
     known = schemas(root)
     return readers(known, {name: define(root, name).bases for name in known})
 
 
 def whole_schema(root: Path) -> Schema:
-    """The tables of all images together.
+    """Return the combined schema of all images.
 
-    :raises DefinitionError: a definition is wrong, or two modules of the tree declare the same key.
+    :raises DefinitionError: a definition is invalid, or two modules of the tree declare the same key.
     """
     names = image_names(root)
     return compose(read_parts(root / "modules", {topic for name in names for topic in define(root, name).modules}))
 
 
 def closest_image(file: Path, known: Mapping[str, Schema]) -> str:
-    """The image that a settings file was probably written for: the one that reads the most of its tables.
+    """Guess the image of a settings file: the one that reads most of its tables.
 
-    :param known: the schema of every image. Among several, the one that finds the fewest problems is taken.
+    :param known: schema of every image. If several images read as many tables, the one with fewest problems is chosen.
     """
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        raw = {}  # every image says the same about it
+        raw = {}  # every image reports the same problem
 
     def distance(name: str) -> tuple[int, int]:
         _, problems = check(raw, known[name])
@@ -102,10 +102,10 @@ def closest_image(file: Path, known: Mapping[str, Schema]) -> str:
 
 
 def problems_of(root: Path, table: str, value: Any) -> list[Problem]:
-    """What is wrong with a table that will be in somebody's settings, whatever else is there.
+    """Return the problems of a single table, whatever the other tables are.
 
-    :returns: the problems that the most lenient image finds in it.
-    :raises DefinitionError: a definition is wrong.
+    :returns: problems according to the most lenient image.
+    :raises DefinitionError: a definition is invalid.
     """
     found = []
     for schema in schemas(root).values():

@@ -1,4 +1,4 @@
-"""What `hubsmith check` asks a machine."""
+"""The checks behind `hubsmith check`: a machine's units and status, and the tests of its modules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _RAN = (0, 1, 5)
 
 @dataclass(frozen=True)
 class Check:
-    """A check of a module and how it ended on one machine.
+    """Result of one module's check on one machine.
 
     :ivar reason: why it was skipped or failed, in one line.
     :ivar details: the traceback of a failure.
@@ -51,21 +51,21 @@ class Check:
 
 @dataclass(frozen=True)
 class Health:
-    """A machine's failed units, and the items of its own status."""
+    """A machine's failed units and status items."""
 
     failed: tuple[str, ...]
     items: tuple[dict[str, str], ...]
 
     @property
     def starting(self) -> str:
-        """What is still starting, when nothing has failed: then waiting makes sense."""
+        """The items that are still starting; empty if something has failed, because waiting is then pointless."""
         if self.failed or any(item["state"] in ("failed", "refused") for item in self.items):
             return ""
         return "; ".join(f"{item['name']}: {item['why']}" for item in self.items if item["state"] == "starting")
 
     @property
     def notes(self) -> list[str]:
-        """What is wrong."""
+        """One line per problem."""
         return [
             *(f"{unit} failed" for unit in self.failed),
             *(f"{item['name']}: {item['why']}" for item in self.items if item["state"] != "ready"),
@@ -75,11 +75,13 @@ class Health:
 def settled(
     name: str, look: Callable[[], Health], report: Callable[[str, str], None], *, wait: float, interval: float = 2
 ) -> Health:
-    """Wait while a machine is starting, such as after an apply; ends at once when something has failed.
+    """Wait until a machine has finished starting, for example after an apply.
 
-    :param look: asks the machine.
-    :param report: gets the machine's name, and what is waited for whenever that changes.
-    :param wait: seconds; what is still starting then is in the notes.
+    Returns at once if something has failed.
+
+    :param look: queries the machine.
+    :param report: called with the machine's name and a line, whenever it waits for something else.
+    :param wait: seconds. Items that are still starting after that are in the notes.
     """
     seen: list[Health] = []
     told = ""
@@ -93,7 +95,7 @@ def settled(
         return not starting
 
     class StillStarting(HubsmithError):
-        """The time is over."""
+        """The timeout expired."""
 
     try:
         wait_until(f"{name} to be ready", done, timeout=wait, interval=interval, error=StillStarting)
@@ -103,9 +105,9 @@ def settled(
 
 
 def health(machine: Machine) -> Health:
-    """Ask a machine for its failed units and its status.
+    """Query a machine's failed units and status.
 
-    :raises HubsmithError: it does not answer.
+    :raises HubsmithError: the machine does not answer.
     """
     failed = machine.succeed("systemctl --failed --no-legend --plain").splitlines()
     status = json.loads(machine.execute("hubsmith status --json").stdout)
@@ -113,10 +115,10 @@ def health(machine: Machine) -> Health:
 
 
 def check_machine(one: QemuMachine, report: Callable[[str, str], None], *, wait: float) -> dict[str, str]:
-    """One row: what is there, and in `Notes` what is wrong (empty when all is well).
+    """Return a machine's row of the table. `Notes` lists the problems and is empty if there are none.
 
-    :param report: gets the machine's name and one line.
-    :param wait: seconds for what is still starting.
+    :param report: called with the machine's name and one line.
+    :param wait: seconds to wait for items that are still starting.
     """
     row = {"Name": one.name, **dict.fromkeys(COLUMNS, "")}
     row |= {"Exists": "yes" if one.has_disk else "no", "Up": "no", "Reachable": "no", "Notes": "it does not run"}
@@ -143,12 +145,12 @@ def check_machine(one: QemuMachine, report: Callable[[str, str], None], *, wait:
 def module_checks(
     root: Path, image: str, machine: Machine, report: Callable[[Check], None] = lambda check: None
 ) -> list[Check]:
-    """Run the `check.py` of every module of an image on a running machine, by testinfra.
+    """Run the `check.py` of each module of an image on a running machine, with testinfra.
 
-    :param root: the project's tree.
-    :param image: the name of its definition.
-    :param report: gets each check as it ends.
-    :raises HarnessFailed: pytest could not run them.
+    :param root: project tree.
+    :param image: name of the image's definition.
+    :param report: called with each check when it ends.
+    :raises HarnessFailed: pytest could not run the checks.
     """
     machine.ssh  # noqa: B018  writes the configuration and opens the connection that all checks share
     there = ["--sudo", f"--hosts=ssh://{machine.name}", f"--ssh-config={machine.folder / CONFIG}"]
@@ -158,13 +160,16 @@ def module_checks(
 def run_checks(
     root: Path, modules: Iterable[str], there: Sequence[str], report: Callable[[Check], None]
 ) -> list[Check]:
-    """The checks of some modules, on the machine that testinfra's arguments name (``--hosts`` is one of them)."""
+    """Run the checks of some modules.
+
+    :param there: arguments of testinfra that select the machine, including ``--hosts``.
+    """
     files = [path for name in modules if (path := root / "modules" / name / "check.py").is_file()]
     if not files:
         return []
     receive, send = os.pipe()
     argv: list[str | Path] = [
-        # -B: what is compiled beside the checks would be in the modules' folders, which images are made of.
+        # -B: bytecode would be written to the modules' folders, and images are made of these.
         sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-p", check_plugin.__name__,
         f"--outcomes={send}", "--import-mode=importlib", "--continue-on-collection-errors",
         "-c", "/dev/null", "--rootdir", root, *there, *files,
@@ -172,7 +177,7 @@ def run_checks(
     found: list[Check] = []
     with TemporaryFile() as output, os.fdopen(receive, encoding="utf-8") as lines:
         try:
-            # In our process group: a Ctrl-C ends it, too.
+            # In our process group, so that Ctrl-C ends it, too.
             child = spawn(argv, cwd=root, stdout=output, stderr=subprocess.STDOUT, own_group=False, pass_fds=(send,))
         finally:
             os.close(send)
@@ -187,7 +192,7 @@ def run_checks(
 
 
 def counts(checks: Iterable[Check]) -> dict[str, Counter[str]]:
-    """How many checks of each module ended how, in the order in which they ran."""
+    """Count the outcomes per module, in the order in which the checks ran."""
     found: dict[str, Counter[str]] = {}
     for check in checks:
         found.setdefault(check.module, Counter())[check.outcome] += 1
@@ -195,5 +200,5 @@ def counts(checks: Iterable[Check]) -> dict[str, Counter[str]]:
 
 
 def as_json(check: Check) -> dict[str, Any]:
-    """A check for scripts: without the fields that are empty."""
+    """Return a check as JSON data, without empty fields."""
     return {key: value for key, value in vars(check).items() if value != ""}

@@ -1,6 +1,6 @@
-"""A pytest plugin for the checks of modules: writes how each one ended to a file descriptor, a JSON object per line.
+"""pytest plugin that writes the outcome of each module check to a file descriptor, one JSON object per line.
 
-Loaded by :func:`hubsmith.deploy.check.module_checks` into a pytest of its own.
+:func:`hubsmith.deploy.check.module_checks` loads it into a separate pytest process.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import testinfra  # type: ignore[import-untyped]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where the outcomes go."""
+    """Declare the option for the file descriptor."""
     parser.getgroup("hubsmith").addoption("--outcomes", type=int, metavar="FD", required=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Open the descriptor."""
+    """Open the file descriptor."""
     stream = os.fdopen(config.getoption("--outcomes"), "w", buffering=1, encoding="utf-8")
     host = testinfra.get_host(config.getoption("--hosts")).backend.get_pytest_id()
     config.pluginmanager.register(Outcomes(stream, host), "check-outcomes")
 
 
 class Outcomes:
-    """Reports each check when it has ended.
+    """Writes each check's outcome when the check ends.
 
-    :param host: testinfra's ID of the machine, which is part of the name of every check.
+    :param host: testinfra's ID of the machine, which pytest adds to the name of every check.
     """
 
     def __init__(self, stream: IO[str], host: str) -> None:
@@ -36,12 +36,12 @@ class Outcomes:
         self.running: dict[str, Any] = {}
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file of checks that cannot be loaded."""
+        """Report a check file that cannot be loaded."""
         if report.failed:
             self._write(report.nodeid, "failed", report, 0.0)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """One phase of one check: setup, call or teardown."""
+        """Record one phase of a check: setup, call or teardown."""
         if report.when == "setup":
             self.running = {"outcome": "passed", "of": None, "seconds": 0.0}
         self.running["seconds"] += report.duration
@@ -66,7 +66,7 @@ class Outcomes:
 
 
 def _reason(report: Any) -> str:
-    """Why a check was skipped or failed, in one line."""
+    """Return in one line why a check was skipped or failed."""
     if report is None:
         return ""
     if isinstance(report.longrepr, tuple):

@@ -1,4 +1,4 @@
-"""All machines of a deployment, and what is done to all of them: in the order that they need, at once where none."""
+"""The machines of a deployment. Commands run on them in the order of `needs`, and in parallel within one step."""
 
 from __future__ import annotations
 
@@ -22,40 +22,73 @@ from hubsmith.words import nearest
 T = TypeVar("T")
 #: Machine counts set by `hubsmith scale`: by host, `machines` and the `file`'s count at that time.
 COUNTS = "counts.json"
-#: Machines that are asked at once; each is a thread that waits for an SSH connection.
+#: The hosts `file` that a deployment belongs to: relative to the project's `tree` if it lies there, else absolute.
+OWNER = "deployment.json"
+#: Threads. Each one mostly waits for an SSH connection.
 AT_ONCE = 16
 
 
 class Fleet:
     """The machines of one file of ``hosts/``.
 
-    :param root: the project's tree.
-    :param file: the deployment.
-    :raises DefinitionError: the file is missing or wrong.
+    :param root: project tree.
+    :param file: the deployment's file.
+    :raises DefinitionError: the file is missing or invalid.
+    :raises HubsmithError: the deployment of this name belongs to another file.
     """
 
     def __init__(self, root: Path, file: Path) -> None:
         self.root, self.file = root, file
         self.deployment: Deployment = load_deployment(file)
         self.record = Record(self.deployment.deployment.name)
+        path, tree = file.resolve(), root.resolve()
+        inside = path.is_relative_to(tree)
+        self._owner = {"file": str(path.relative_to(tree) if inside else path), "tree": str(tree)}
+        self._check_owner()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the deployment's record, and note that it belongs to this file.
+
+        :raises HubsmithError: as :meth:`Record.locked`, or another file has made a deployment of this name meanwhile.
+        """
+        with self.record.locked():
+            self._check_owner()
+            if self.record.read(OWNER) != self._owner:
+                self.record.write(OWNER, self._owner)
+            yield
+
+    def _check_owner(self) -> None:
+        """Another file's machines would be obsolete ones of this file, and be deleted."""
+        owner = self.record.read(OWNER)
+        if not owner or owner["file"] == self._owner["file"] or not self.record.machines():
+            return
+        other = Path(owner["tree"]) / owner["file"]
+        # A file that is gone was moved here, or this one takes its place.
+        if other.exists() and not other.samefile(self.file):
+            raise HubsmithError(
+                f"the machines of the deployment {self.record.folder.name!r} belong to {other}",
+                where=f"{self.file}: deployment.name",
+                hint="choose another `deployment.name` in this file; if it replaces the other one, delete that one",
+            )
 
     def hosts_of(self) -> dict[str, str]:
-        """Every machine that should be there, and the host whose it is, in the order of bringing them up."""
+        """Return the wanted machines and the host of each, in start order."""
         return self.deployment.machines({name: one["machines"] for name, one in self._scaled().items()})
 
     def _scaled(self) -> dict[str, dict[str, int]]:
-        """What of :data:`COUNTS` still holds: a `count` of the file that was changed since then wins."""
+        """Return the entries of :data:`COUNTS` that still hold. If the file's `count` changed later, the file wins."""
         found = {}
         for name, one in self.record.read(COUNTS).items():
             if (host := self.deployment.hosts.get(name)) is not None and host.count is not None:
-                # Earlier versions did not record the file's count: what they wrote holds until the next change.
+                # Earlier versions did not record the file's count. Their entries hold until the next change.
                 known = one if isinstance(one, dict) else {"machines": one, "file": host.count}
                 if known["file"] == host.count:
                     found[name] = known
         return found
 
     def notes(self) -> list[str]:
-        """Who has set the counts, where `hubsmith scale` and the file differ."""
+        """Return a line for each host whose count differs between `hubsmith scale` and the file: which one applies."""
         scaled, lines = self._scaled(), []
         for name, one in scaled.items():
             if one["machines"] != one["file"]:
@@ -71,7 +104,7 @@ class Fleet:
         return lines
 
     def leftovers(self) -> list[str]:
-        """A line for each obsolete machine: how to get rid of it."""
+        """Return a line for each obsolete machine: how to delete it."""
         return [
             f"{name}: obsolete, holds {' and '.join(held)}; `hubsmith down {self.file} {name} --delete` deletes it"
             if (held := one.holds()) else f"{name}: obsolete; `hubsmith deploy {self.file}` deletes it"
@@ -79,12 +112,12 @@ class Fleet:
         ]  # fmt: skip
 
     def settle_counts(self) -> None:
-        """Forget counts of `hubsmith scale` that the file has overruled, and complete records of earlier versions."""
+        """Delete counts of `hubsmith scale` that the file overrules, and complete records of earlier versions."""
         if (scaled := self._scaled()) != self.record.read(COUNTS):
             self.record.write(COUNTS, scaled)
 
     def machines(self) -> dict[str, QemuMachine]:
-        """The machines of :meth:`hosts_of`, in their order."""
+        """Return the machines of :meth:`hosts_of`, in the same order."""
         names = self.hosts_of()
         network = self.deployment.network
         addresses = self.record.addresses(network, names) if network else {}
@@ -94,7 +127,7 @@ class Fleet:
         }
 
     def obsolete(self) -> dict[str, QemuMachine]:
-        """Machines that were made and that no host stands for any more: it was renamed, or has a lower count."""
+        """Return machines that exist but belong to no host: the host was renamed, or its count was lowered."""
         wanted = self.hosts_of()
         return {
             name: QemuMachine.recorded(self.root, self.record, name)
@@ -102,10 +135,10 @@ class Fleet:
         }  # fmt: skip
 
     def chosen(self, names: Iterable[str], *, obsolete: bool = False) -> dict[str, QemuMachine]:
-        """Some machines, by their own names or those of their hosts; without names all.
+        """Select machines by their own or their hosts' names. No names select all machines.
 
-        :param obsolete: obsolete machines too.
-        :raises HubsmithError: there is none of such a name.
+        :param obsolete: include obsolete machines.
+        :raises HubsmithError: a name is unknown.
         """
         more = self.obsolete() if obsolete else {}
         machines, wanted = self.machines() | more, set(names)
@@ -116,7 +149,7 @@ class Fleet:
         return {name: one for name, one in machines.items() if not wanted or {name, hosts[name]} & wanted}
 
     def waves(self, machines: Mapping[str, QemuMachine]) -> Iterator[dict[str, QemuMachine]]:
-        """The machines in the order that they need; those of one step do not need each other."""
+        """Yield the machines in start order. Machines of one step do not need each other."""
         hosts = self.hosts_of()
         for wave in self.deployment.waves():
             if step := {name: one for name, one in machines.items() if hosts.get(name) in wave}:
@@ -126,16 +159,17 @@ class Fleet:
         self, say: Callable[[str, str], None], *, wait: float, replacing: Replacing = Replacing.NEVER,
         only: Iterable[str] = (),
     ) -> dict[str, tuple[str, float]]:  # fmt: skip
-        """Bring machines up; whoever is up as wanted is left alone. If machines may be replaced, obsolete ones are
-        retired.
+        """Bring machines up.
 
-        :param say: gets a machine's name and one line, from several threads.
+        Machines that already run as wanted are left alone. If machines may be replaced, obsolete ones are retired.
+
+        :param say: called with a machine's name and one line, from several threads.
         :param wait: seconds for each boot.
-        :param replacing: what to do with those that are there and are not as wanted.
-        :param only: names of machines or hosts; without any it is all of them.
-        :returns: what was done with each machine, and in how many seconds.
-        :raises HubsmithError: one may not or cannot be brought up (nothing was done then), or it did not come up and
-            those that need it were not started.
+        :param replacing: what to do with existing machines that are not as wanted.
+        :param only: names of machines or hosts; by default all.
+        :returns: for each machine, what was done and the seconds it took.
+        :raises HubsmithError: a machine must not or cannot be brought up, and nothing was done; or a machine did not
+            come up, and the machines that need it were not started.
         """
         chosen = self.chosen(only, obsolete=replacing is not Replacing.NEVER)
         obsolete, machines = self._split(chosen)
@@ -158,7 +192,7 @@ class Fleet:
         return done
 
     def _forget_old_images(self) -> None:
-        """Delete the images that no machine is made of any more."""
+        """Delete pinned images that no machine uses."""
         machines = [*self.machines().values(), *self.obsolete().values()]
         wanted = {str(one.known["wanted"]["sha256"]) for one in machines if one.known}
         for image in self.record.folder.glob("*.qcow2"):
@@ -166,10 +200,10 @@ class Fleet:
                 image.unlink()
 
     def reboot(self, machines: Mapping[str, QemuMachine], say: Callable[[str, str], None], *, wait: float) -> None:
-        """Restart machines (:meth:`chosen`), in the order that they need, and wait until they are ready.
+        """Restart machines (:meth:`chosen`) in start order, and wait until they are ready.
 
-        :param wait: seconds for each of them to go down and for each to come back.
-        :raises HubsmithError: one does not run or did not come back.
+        :param wait: seconds for each machine to stop, and again for each to become ready.
+        :raises HubsmithError: a machine does not run, or did not come back.
         """
         stop = threading.Event()
 
@@ -180,9 +214,9 @@ class Fleet:
             at_once(wave, restart, stop)
 
     def first_steps(self, urls: Mapping[str, str]) -> str:
-        """Where and as whom to log in, and what to do next.
+        """Return a text for the operator: URLs, users, one-time passwords and the next commands.
 
-        :param urls: the machines, and where each answers; empty for one that does not run.
+        :param urls: URL of each machine; empty if the machine does not run.
         """
         lines = [
             f"log in at {urls[name] or f'{name} (not running)'} as {user} with the password {password}"
@@ -202,11 +236,11 @@ class Fleet:
     def down(
         self, say: Callable[[str, str], None], *, orderly: bool = True, only: Iterable[str] = (), delete: bool = False
     ) -> None:
-        """Switch machines off, the last ones first.
+        """Switch machines off, in reverse start order.
 
-        :param orderly: as in :meth:`QemuMachine.down`.
-        :param only: names of machines or hosts, obsolete ones included; without any it is all of them.
-        :param delete: delete them with all that they hold.
+        :param orderly: see :meth:`QemuMachine.down`.
+        :param only: names of machines or hosts, including obsolete ones; by default all.
+        :param delete: delete the machines with their disks and volumes.
         """
         obsolete, machines = self._split(self.chosen(only, obsolete=True))
 
@@ -224,7 +258,7 @@ class Fleet:
             at_once(wave, switch_off)
         lan = self.record.folder / f"lan-{LAN}"
         if lan.exists() and not only:
-            # It goes on for nobody.
+            # No machine uses the private network any longer.
             with PersistentMachines(self.record.folder) as place:
                 place.lan(LAN).end()
 
@@ -234,7 +268,7 @@ class Fleet:
         return obsolete, {name: one for name, one in chosen.items() if name in wanted}
 
     def retire(self, obsolete: Mapping[str, QemuMachine], say: Callable[[str, str], None]) -> None:
-        """Switch obsolete machines off and delete those that hold no data."""
+        """Switch obsolete machines off, and delete those without data."""
 
         def end(name: str, one: QemuMachine) -> None:
             say(name, one.down())
@@ -247,9 +281,11 @@ class Fleet:
         at_once(obsolete, end)
 
     def scale(self, host: str, number: int, say: Callable[[str, str], None]) -> None:
-        """Change how many machines a host has; the last ones go, except for those that hold data.
+        """Set the number of machines of a host.
 
-        :raises HubsmithError: there is no such host, or it has no count.
+        Surplus machines with the highest numbers are switched off. Those without data are deleted.
+
+        :raises HubsmithError: the host is unknown or has no count.
         """
         hosts = self.deployment.hosts
         if host not in hosts:
@@ -264,11 +300,11 @@ class Fleet:
 def at_once(
     machines: Mapping[str, QemuMachine], work: Callable[[str, QemuMachine], T], stop: threading.Event | None = None
 ) -> dict[str, T]:
-    """Do something with several machines in a thread each.
+    """Call a function for several machines in parallel threads.
 
-    :param stop: set when one of them failed or the command is interrupted, so that the others end.
-    :returns: what came of each, in their order.
-    :raises HubsmithError: of the first that failed, after all have ended.
+    :param stop: set if a call fails or the command is interrupted, so that the other calls end early.
+    :returns: the result for each machine, in the given order.
+    :raises HubsmithError: error of the first call that failed, raised after all calls have ended.
     """
     with ThreadPoolExecutor(min(AT_ONCE, len(machines)) or 1) as pool, _ending(stop):
         futures = {name: pool.submit(work, name, one) for name, one in machines.items()}

@@ -1,4 +1,4 @@
-"""The models of `hosts/*.toml`."""
+"""Models of `hosts/*.toml`."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Head(Strict):
 
 
 class Volume(Strict):
-    """A `[[hosts.<name>.volumes]]` table: a further disk, blank at first."""
+    """A `[[hosts.<name>.volumes]]` table: an additional disk, initially blank."""
 
     name: Slug
     size_gb: int = Field(ge=1)
 
 
 class Network(Strict):
-    """The `[network]` table: one private network of all machines, beside each one's way to the outside.
+    """The `[network]` table: a private network of all machines, in addition to each machine's outside connection.
 
-    `mtu` is in bytes; the default is what is left on OpenStack's overlay networks.
+    `mtu` is in bytes. The default is that of OpenStack's overlay networks.
     """
 
     cidr: str = "10.77.0.0/24"
@@ -51,13 +51,13 @@ class Network(Strict):
 class Host(Strict):
     """A `[hosts.<name>]` table.
 
-    Without `count` there is one machine, called as its host is; with it (1 also) they are numbered from 1. `needs`
-    names the hosts that must be ready before this one is started.
+    Without `count` the host is one machine with the host's name. With `count`, even 1, its machines are numbered from
+    1. `needs` names hosts that must be ready before this one is started.
 
-    `settings` is the machine's settings.toml, checked when it is brought up. `settings_from` names files with more of
-    it, relative to this one: their lists (`[[users]]`) are appended, and no key may be in two places. `https_port` and
-    `ssh_port` are ports of this computer's 127.0.0.1; without them free ones are chosen, which stay as long as the
-    machine runs.
+    `settings` is the machine's settings.toml. It is checked before the machine is brought up. `settings_from` names
+    files with further settings, relative to this file. Their lists (`[[users]]`) are appended; no key may be in two
+    places. `https_port` and `ssh_port` are ports on this computer's 127.0.0.1. By default free ports are chosen, which
+    stay the same as long as the machine runs.
     """
 
     image: Slug
@@ -75,7 +75,7 @@ class Host(Strict):
 
 
 class Deployment(Strict):
-    """A whole `hosts/*.toml`."""
+    """A `hosts/*.toml` file."""
 
     deployment: Head
     network: Network | None = None
@@ -94,7 +94,7 @@ class Deployment(Strict):
         return self
 
     def waves(self) -> list[list[str]]:
-        """The hosts in the order in which they are brought up; those of one list at once."""
+        """Return the hosts in start order. Hosts of one inner list start together."""
         order = graphlib.TopologicalSorter({name: host.needs for name, host in self.hosts.items()})
         order.prepare()
         waves = []
@@ -105,9 +105,9 @@ class Deployment(Strict):
         return waves
 
     def machines(self, counts: Mapping[str, int] | None = None) -> dict[str, str]:
-        """Every machine's name and its host's: `hub`, or `worker-1`, `worker-2`, … for a host with a count.
+        """Return the host of each machine: `hub`, or `worker-1`, `worker-2`, … for a host with a count.
 
-        :param counts: other counts than the file's (`hubsmith scale`).
+        :param counts: counts that replace the file's (`hubsmith scale`).
         """
         found: dict[str, str] = {}
         for name in (name for wave in self.waves() for name in wave):
@@ -121,9 +121,9 @@ class Deployment(Strict):
 
 
 def load_deployment(path: Path) -> Deployment:
-    """Read a deployment.
+    """Read a deployment's file.
 
-    :raises DefinitionError: the file is missing or wrong; all problems are listed.
+    :raises DefinitionError: the file is missing or invalid; all problems are listed.
     """
     path = path.resolve()
     deployment = load(Deployment, path, path.parent.parent)
@@ -134,9 +134,9 @@ def load_deployment(path: Path) -> Deployment:
 
 
 def add(settings: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
-    """Put further settings into those of a host.
+    """Merge further settings into a host's settings, in place.
 
-    :raises DefinitionError: a key has a value already.
+    :raises DefinitionError: a key already has a value.
     """
     for key, value in more.items():
         here = settings.setdefault(key, type(value)() if isinstance(value, dict | list) else value)

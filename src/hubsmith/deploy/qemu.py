@@ -1,4 +1,4 @@
-"""The `qemu` target: machines on this computer that outlive the command that started them."""
+"""The `qemu` target: machines on this computer that keep running after the command has ended."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from hubsmith.vm.ssh import write_config
 from hubsmith.vm.state_dir import Adopted
 from hubsmith.vm.waits import wait_until
 
-#: In records of earlier versions: the disk is that of the machine before this one and is to be deleted.
+#: Key in records of earlier versions: the disk belongs to the previous machine and must be deleted.
 RENEW = "renew"
-#: In records: the modules of the image, missing in those of earlier versions.
+#: Key in records: the modules of the image. Records of earlier versions do not have it.
 MODULES = "modules"
-#: The name of the deployment's private network.
+#: Name of the deployment's private network.
 LAN = "private"
 Say = Callable[[str], None]
-#: Machines of one image are made by several threads.
+#: Several threads may make machines of the same image.
 _pinning = threading.Lock()
 
-#: What a boot prints, in order, and what to call it.
+#: Stages of a boot: console pattern and text for the user, in order.
 STAGES = (
     (r"BdsDxe: starting", "the firmware starts the boot loader"),
     (r"\[ +\d+\.\d+\] |Welcome to ", "the kernel runs"),
@@ -55,7 +55,7 @@ class Replacing(enum.Enum):
     """What to do with a machine that is not as wanted."""
 
     NEVER = enum.auto()
-    #: Not when its homes would go.
+    #: Replace it unless that would delete homes.
     KEEPING_HOMES = enum.auto()
     ALWAYS = enum.auto()
 
@@ -63,9 +63,9 @@ class Replacing(enum.Enum):
 class QemuMachine:
     """One machine of a deployment.
 
-    :param root: the project's tree, where ``out/<image>/`` is.
-    :param network: the deployment's private network, when it has one.
-    :param addresses: of all machines on it.
+    :param root: project tree, which contains ``out/<image>/``.
+    :param network: the deployment's private network, if it has one.
+    :param addresses: address of each machine on that network.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class QemuMachine:
 
     @classmethod
     def recorded(cls, root: Path, record: Record, name: str) -> QemuMachine:
-        """A machine as it was made, whether or not a host of the deployment still stands for it."""
+        """Return a machine as recorded when it was made, even if it belongs to no host now."""
         wanted = record.read(f"{name}/{MACHINE}")["wanted"]
         machine = cls(root, record, name, Host.model_validate_json(json.dumps(wanted["host"])))
         machine.nic = wanted.get("nic")
@@ -90,9 +90,9 @@ class QemuMachine:
 
     @contextmanager
     def machine(self) -> Iterator[Machine]:
-        """The machine as it was made, running or not; at the end all connections to it are closed.
+        """Open the machine as it was made, running or not. Closes all connections to it on exit.
 
-        :raises HubsmithError: it was never made.
+        :raises HubsmithError: the machine does not exist.
         """
         if not self.known:
             raise HubsmithError("it does not exist", where=self.name, hint="hubsmith up FILE")
@@ -101,9 +101,9 @@ class QemuMachine:
 
     @contextmanager
     def running(self) -> Iterator[Machine]:
-        """The same as :meth:`machine`, of one that runs.
+        """Open the machine like :meth:`machine`, and require that it runs.
 
-        :raises HubsmithError: it does not.
+        :raises HubsmithError: the machine does not run.
         """
         with self.machine() as machine:
             if not machine.running:
@@ -111,9 +111,9 @@ class QemuMachine:
             yield machine
 
     def ssh_config(self) -> Path:
-        """A configuration by which ``ssh`` and ``scp`` know the machine under its name.
+        """Write a configuration for ``ssh`` and ``scp`` in which the machine has its name, and return its path.
 
-        :raises HubsmithError: it does not run.
+        :raises HubsmithError: the machine does not run.
         """
         with self.running() as machine:
             return write_config(machine.folder, self.name, machine.port(22), machine.user, machine.key)
@@ -131,7 +131,10 @@ class QemuMachine:
         return machine
 
     def status(self) -> dict[str, str]:
-        """Its row in `info`: Up-to-date, Outdated (another definition or image by now), Stopped or Missing."""
+        """Return the machine's row of `info`.
+
+        The status is Up-to-date, Outdated (its definition or image has changed), Stopped or Missing.
+        """
         row = self._row() | {"status": "Missing"}
         if not self.has_disk:
             return row
@@ -140,7 +143,7 @@ class QemuMachine:
         return row | running | {"status": "Outdated" if self._changes() else "Up-to-date"}
 
     def obsolete(self) -> dict[str, str]:
-        """Its row in `info` when no host of the deployment stands for it any more; without an ID it does not run."""
+        """Return the row of `info` for a machine that belongs to no host. The ID is empty if it does not run."""
         return self._row() | {"status": "Obsolete"} | self._running()
 
     def _row(self) -> dict[str, str]:
@@ -157,17 +160,17 @@ class QemuMachine:
 
     @property
     def has_disk(self) -> bool:
-        """Whether its disk exists."""
+        """Whether the machine's disk exists."""
         return bool(self.known) and RENEW not in self.known and (self.folder / DISK).exists()
 
     def holds(self) -> list[str]:
-        """What would be lost with it: homes on its system disk, and its volumes."""
+        """Return what deleting the machine would lose: homes on its system disk, and its volumes."""
         volumes = sorted(self.folder.glob(volume_file("*")))
         homes = ["the homes on its system disk"] if self._has_homes() else []
         return homes + [f"the volume {path.name.removeprefix('volume-').removesuffix('.qcow2')!r}" for path in volumes]
 
     def _has_homes(self) -> bool:
-        # What the machine was made with counts; what it would be made of now may have no homes.
+        # Ask the record, not the current image: a newer image may have no homes.
         wanted = self.known.get("wanted", {})
         if not self.has_disk or "homes" not in wanted.get(MODULES, ["homes"]):
             return False
@@ -175,16 +178,16 @@ class QemuMachine:
 
     @property
     def output(self) -> Output:
-        """The image that it would be made of now."""
+        """Current build output of the machine's image."""
         return Output.of(self.root, self.host.image)
 
     def _pinned(self, sha256: str) -> Path:
         return self.record.folder / f"{sha256}.qcow2"
 
     def _pin(self) -> str:
-        """Keep the image's bytes where no later build takes them away from under the machine's disk.
+        """Link or copy the image into the deployment, so that a later build cannot delete the disk's backing file.
 
-        :returns: their checksum.
+        :returns: SHA-256 of the image.
         """
         with _pinning:
             return self._pin_once()
@@ -195,7 +198,7 @@ class QemuMachine:
             partial = pinned.with_suffix(".part")
             partial.unlink(missing_ok=True)
             try:
-                # A build never writes into a file of an earlier one.
+                # A hard link is safe: builds never write to existing files.
                 os.link(image, partial)
             except OSError:
                 run(["cp", "--reflink=auto", "--sparse=always", image, partial])
@@ -204,16 +207,16 @@ class QemuMachine:
 
     @cached_property
     def definition(self) -> dict[str, Any]:
-        """What the machine would be if it were made now, with new secrets that nobody has saved yet.
+        """Definition of the machine if it were made now. New secrets in it are not saved yet.
 
-        :raises DefinitionError: its settings are wrong.
+        :raises DefinitionError: the settings are invalid.
         """
         text, _ = self.record.settings(self.name, self.host, self.addresses, self.root)
         host = self.host.model_dump(mode="json", exclude={"settings", "count", "needs"})
         return {"host": host, "settings": text, "nic": self.nic}
 
     def _changes(self) -> list[str]:
-        """How the machine differs from what it would be if it were made now."""
+        """Return how the existing machine differs from its current definition and image."""
         had, now = self.known["wanted"], self.definition
         names = {"host": "other hardware", "settings": "other settings", "nic": "another network"}
         found = [what for key, what in names.items() if had.get(key) != now[key]]
@@ -221,7 +224,7 @@ class QemuMachine:
             if self.output.sha256 != had["sha256"]:
                 found.append("another image")
         except HubsmithError:
-            pass  # it was built once and is not there any more: nothing newer is known
+            pass  # the output was deleted, so no newer image is known
         return found
 
     # Up and down
@@ -229,17 +232,18 @@ class QemuMachine:
     def up(
         self, say: Say, *, wait: float, stop: threading.Event | None = None, replacing: Replacing = Replacing.NEVER
     ) -> str:
-        """Bring it up and wait until its hub answers, or until a machine without a hub says that it is ready; does
-        nothing when it is up as wanted.
+        """Bring the machine up, and wait until its hub answers.
 
-        :param say: gets one line per step.
+        A machine without a hub is ready when it reports so. A machine that runs as wanted is left alone.
+
+        :param say: called with one line per step.
         :param wait: seconds for the boot.
-        :param stop: is set when waiting is to end; the machine goes on.
-        :param replacing: what to do with a machine that is there and is not as wanted.
+        :param stop: ends the wait when set; the machine keeps running.
+        :param replacing: what to do with an existing machine that is not as wanted.
         :returns: what was done.
-        :raises HubsmithError: no QEMU that will do; it exists with another image, other hardware or other settings and
-            may not be replaced.
-        :raises ImageFailed: it did not come up, or it refuses its settings.
+        :raises HubsmithError: there is no suitable QEMU; or the machine exists with another image, other hardware or
+            other settings and must not be replaced.
+        :raises ImageFailed: the machine did not come up, or it rejected its settings.
         """
         self.prepare(replacing)
         self.record.save()
@@ -261,14 +265,14 @@ class QemuMachine:
                 if machine.stalled:
                     say("continuing; the disk of this computer was full")
                     machine.go_on()
-                machine.let_go()
+                machine.detach()
             self._wait(machine, say, wait, stop or threading.Event(), machine.started_at)
             return done
 
     def prepare(self, replacing: Replacing = Replacing.NEVER) -> None:
-        """Find whatever would keep :meth:`up` from beginning. Writes nothing.
+        """Check the preconditions of :meth:`up`. Writes nothing.
 
-        :raises HubsmithError: as in :meth:`up`.
+        :raises HubsmithError: see :meth:`up`.
         """
         require_tools()
         if not self.known and (self.folder / DISK).exists():
@@ -280,8 +284,8 @@ class QemuMachine:
             if not (changes := self._changes()):
                 return
             self._may_be_replaced(changes, replacing)
-        self.definition  # noqa: B018  the settings are checked
-        self.output.disk  # noqa: B018  the image is built
+        self.definition  # noqa: B018  checks the settings
+        self.output.disk  # noqa: B018  checks that the image is built
 
     def _may_be_replaced(self, changes: Sequence[str], replacing: Replacing) -> None:
         why = f"it exists with {' and '.join(changes)}"
@@ -297,9 +301,10 @@ class QemuMachine:
             )  # fmt: skip
 
     def _make(self) -> None:
-        """Be a new machine, which is not started yet and keeps only the volumes of the one before it.
+        """Replace the machine by a new one that is not started yet. Only the volumes are kept.
 
-        The disk goes first: interrupted before, this is the old machine, and after it one that is still to be made.
+        The disk is deleted first. If this is interrupted before, the old machine is unchanged. If it is interrupted
+        after, the machine counts as not made yet.
         """
         modules = self.output.manifest.get("modules")
         wanted = {**self.definition, "sha256": self._pin(), **({} if modules is None else {MODULES: modules})}
@@ -316,13 +321,13 @@ class QemuMachine:
         self.record.write(f"{self.name}/{MACHINE}", self.known)
 
     def reboot(self, say: Say, *, wait: float, stop: threading.Event | None = None) -> str:
-        """Restart its system in an orderly way, and wait until it is ready again.
+        """Restart the guest in an orderly way, and wait until it is ready again.
 
-        :param wait: seconds for each of both.
-        :param stop: is set when waiting is to end; the machine goes on.
+        :param wait: seconds for the shutdown, and again for the boot.
+        :param stop: ends the wait when set; the machine keeps running.
         :returns: what was done.
-        :raises HubsmithError: it does not run.
-        :raises ImageFailed: it did not come back.
+        :raises HubsmithError: the machine does not run.
+        :raises ImageFailed: the machine did not come back.
         """
         stop = stop or threading.Event()
         with self.running() as machine:
@@ -345,7 +350,7 @@ class QemuMachine:
         return Machine(place, self.name, image, hardware, instance=instance)
 
     def _modules(self) -> list[str]:
-        """Those of its image; records of earlier versions do not name them."""
+        """Return the modules of the machine's image. Records of earlier versions do not name them."""
         return list(self.known["wanted"].get(MODULES, self.output.manifest.get("modules", ())))
 
     def _wait(self, machine: Machine, say: Say, wait: float, stop: threading.Event, since: int) -> None:
@@ -358,13 +363,13 @@ class QemuMachine:
             if reached > stage:
                 stage = reached
                 say(STAGES[stage - 1][1])
-            # What the machine says of itself, see the module `status`.
+            # The status that the machine prints on its console (module `status`).
             lines = re.findall(r"^hubsmith: (.+)$", text, re.MULTILINE)
             if lines and lines[-1] != told:
                 told = lines[-1]
                 say(told)
             if told.startswith("refused"):
-                raise ImageFailed(f"the machine refuses its settings: {told}", where=self.name)
+                raise ImageFailed(f"the machine rejected its settings: {told}", where=self.name)
             if not hub:
                 return told.startswith("ready")
             try:
@@ -373,7 +378,7 @@ class QemuMachine:
                 return False
 
         def seen() -> str:
-            said = f"it says: {told}\n" if told else ""
+            said = f"its status: {told}\n" if told else ""
             return f"{said}{machine.seen()}\nthe whole console: {machine.console.log}"
 
         alive = self._alive(machine, stop)
@@ -382,7 +387,7 @@ class QemuMachine:
     def _alive(self, machine: Machine, stop: threading.Event) -> Callable[[], None]:
         def alive() -> None:
             if stop.is_set():
-                raise HubsmithError("interrupted; the machine goes on", where=self.name)
+                raise HubsmithError("interrupted; the machine keeps running", where=self.name)
             machine.alive()
             if machine.stalled:
                 raise HubsmithError(
@@ -393,11 +398,11 @@ class QemuMachine:
         return alive
 
     def down(self, *, orderly: bool = True, timeout: float = 120) -> str:
-        """Switch it off.
+        """Switch the machine off.
 
-        :param orderly: the guest ends by itself when it answers in time; without, its power is cut, for a machine whose
-            disks nobody will read again.
-        :param timeout: seconds for the guest to end.
+        :param orderly: shut the guest down, and kill it only after ``timeout``. Otherwise cut the power, for a machine
+            whose disks will be deleted.
+        :param timeout: seconds for the guest to shut down.
         :returns: what was done.
         """
         if not self.known:
@@ -419,7 +424,7 @@ class QemuMachine:
             return f"stopped ({time.monotonic() - began:.0f} s)"
 
     def delete(self) -> None:
-        """Forget a machine that does not run, with its disks."""
+        """Delete a stopped machine's record and disks."""
         self.record.forget_machine(self.name)
         if self.nic:
             with PersistentMachines(self.record.folder) as place:
@@ -427,10 +432,10 @@ class QemuMachine:
 
 
 def cloud_network(macs: Sequence[str], nic: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenStack's ``network_data.json``: DHCP to the outside, a fixed address on the private network.
+    """Return OpenStack's ``network_data.json``: DHCP on the outside NIC, a fixed address on the private network.
 
-    :param macs: of the NIC that leads outside, and of the one on the private network.
-    :param nic: ``cidr``, ``address`` and ``mtu``.
+    :param macs: MAC addresses of the outside NIC and of the NIC on the private network.
+    :param nic: ``cidr``, ``address`` and ``mtu`` of the private network.
     """
     outside, private = ({"id": f"nic{n}", "type": "phy", "ethernet_mac_address": one} for n, one in enumerate(macs))
     inside = {

@@ -1,8 +1,8 @@
-"""What is remembered of a deployment: a folder of its own (0700) with its secrets (0600).
+"""Record of a deployment: a folder (0700) with its machines, addresses and secrets (0600).
 
-A command may be killed, the host may crash and the disk may be full at any moment. So every file is replaced as a
-whole, what is deleted first gets a name that nothing looks for, and the next command that changes the deployment tidies
-up.
+A command may be killed, the host may crash and the disk may be full at any time. Therefore every file is replaced
+atomically. A folder is renamed to a name that nothing reads before it is deleted. The next command that changes the
+deployment cleans up.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ from hubsmith.settings.load import parse
 from hubsmith.settings.passwords import hash_password, one_time_password
 from hubsmith.words import nearest
 
-#: In a machine's folder: what the machine was made with.
+#: File in a machine's folder: the definition and image that the machine was made with.
 MACHINE = "machine.json"
-#: Begins the name of a folder that is being deleted. No machine and no deployment is called so.
+#: Name prefix of a folder that is being deleted. No machine or deployment can have such a name.
 TRASH = ".deleted-"
 
 
 class Record:
-    """The folder of one deployment. New passwords, secrets and addresses are in memory until :meth:`save`.
+    """The folder of one deployment. New passwords, secrets and addresses stay in memory until :meth:`save`.
 
-    :param name: of the deployment.
+    :param name: name of the deployment.
     """
 
     def __init__(self, name: str) -> None:
         self.folder = state_dir() / "deployments" / name
-        # Several machines are asked at once, each in a thread, and what is made for one is kept for the others.
+        # Several threads, one per machine, read and add to the same secrets.
         self._mutex = threading.RLock()
         self._drafts: dict[str, dict[str, Any]] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else changes the deployment meanwhile. Tidies up what a killed command has left.
+        """Hold the deployment's exclusive lock. Cleans up after a killed command first.
 
-        :raises HubsmithError: somebody does, or the disk is full.
+        :raises HubsmithError: another command holds the lock, or the disk is full.
         """
         try:
             self._make()
@@ -84,8 +84,8 @@ class Record:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise HubsmithError(
-                    "another `hubsmith up` or `down` is at work on this deployment", where=self.folder.name,
-                    hint="wait for its end, then run it again",
+                    "another command is changing this deployment", where=self.folder.name,
+                    hint="wait until it ends, then run the command again",
                 ) from None  # fmt: skip
             yield
 
@@ -96,20 +96,20 @@ class Record:
             partial.unlink(missing_ok=True)
 
     def _draft(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder as it will be after :meth:`save`."""
+        """Return a JSON file's content as it will be after :meth:`save`."""
         if name not in self._drafts:
             self._drafts[name] = self.read(name)
         return self._drafts[name]
 
     def save(self) -> None:
-        """Write what was made since the last time."""
+        """Write everything that was added since the last call."""
         with self._mutex:
             for name, content in self._drafts.items():
                 if content != self.read(name):
                     self.write(name, content)
 
     def credentials(self, host: str, users: list[str]) -> dict[str, str]:
-        """One-time passwords: made once per user and kept, so that a repeated launch hands out the same ones."""
+        """Return one-time passwords by user. Each is made once and kept, so that a repeated launch returns the same."""
         if not users:
             return {}
         mine = self._draft("credentials.json").setdefault(host, {})
@@ -118,25 +118,25 @@ class Record:
         return {user: mine[user] for user in users}
 
     def secret(self, name: str) -> str:
-        """The deployment's secret of that name (256 bits); made when it is first asked for, and kept."""
+        """Return a secret of the deployment (256 bits). It is made at the first call and kept."""
         return str(self._draft("secrets.json").setdefault(name, secrets.token_urlsafe(32)))
 
     def private_key(self, name: str) -> str:
-        """The deployment's Ed25519 private key of that name (PEM); made when it is first asked for, and kept."""
+        """Return an Ed25519 private key of the deployment (PEM). It is made at the first call and kept."""
         known = self._draft("keys.json")
         if name not in known:
             known[name] = new_private_key()
         return str(known[name])
 
     def addresses(self, network: Network, machines: Iterable[str]) -> dict[str, str]:
-        """An address on the private network for each machine; who has one keeps it.
+        """Return an address on the private network for each machine. Addresses assigned earlier are kept.
 
         :raises HubsmithError: the network is too small.
         """
         known = self._draft("addresses.json")
         subnet = ipaddress.IPv4Network(network.cidr)
         mine = {name: one for name, one in known.items() if ipaddress.IPv4Address(one) in subnet}
-        # The first ones are left to routers and the like.
+        # The first nine are reserved for routers and the like.
         free = (str(one) for one in itertools.islice(subnet.hosts(), 9, None))
         for name in machines:
             if name not in mine:
@@ -148,13 +148,14 @@ class Record:
         return dict(mine)
 
     def settings(self, name: str, host: Host, addresses: Mapping[str, str], root: Path) -> tuple[str, dict[str, str]]:
-        """The host's settings.toml with addresses, secrets and hashes of one-time passwords filled in, and those
-        passwords by user.
+        """Return a machine's settings.toml, and the one-time passwords by user.
 
-        :param addresses: of all machines on the private network.
-        :param root: the project's tree, which has the image that the settings are for.
-        :raises SettingsError: the settings are wrong.
-        :raises DefinitionError: they name a machine that is not there, or there is no such image.
+        Addresses, secrets and the hashes of one-time passwords are filled in.
+
+        :param addresses: address of each machine on the private network.
+        :param root: project tree, which contains the image's definition.
+        :raises SettingsError: the settings are invalid.
+        :raises DefinitionError: the settings name an unknown machine, or the image does not exist.
         """
         with self._mutex:
             text, passwords = self._settings(name, host, addresses)
@@ -162,7 +163,7 @@ class Record:
         return text, passwords
 
     def _sources(self, addresses: Mapping[str, str]) -> dict[str, Source]:
-        """What `${…}` in the settings may name."""
+        """Return the functions that fill in `${…}` in the settings, by kind."""
 
         def address(machine: str) -> str:
             if machine not in addresses:
@@ -192,19 +193,19 @@ class Record:
         return tomli_w.dumps(filled), passwords
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder; empty when there is none."""
+        """Read a JSON file of the folder. Empty if the file does not exist."""
         path = self.folder / name
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file of the folder, readable by its owner only, as a whole."""
+        """Write a JSON file of the folder atomically, readable by its owner only."""
         self._make()
         path = self.folder / name
         path.parent.mkdir(mode=0o700, exist_ok=True)
         files.write(path, files.canonical(content), mode=0o600, durable=True)
 
     def machines(self) -> list[str]:
-        """The names of all machines that were made and not deleted."""
+        """Return the names of all existing machines."""
         return sorted(path.parent.name for path in self.folder.glob(f"[!.]*/{MACHINE}"))
 
     def forget_machine(self, name: str) -> None:
@@ -223,12 +224,12 @@ class Record:
 def _is_full(error: OSError | HubsmithError) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # What qemu-img, cp and ssh-keygen say, and xorriso.
+    # Messages of qemu-img, cp and ssh-keygen, and of xorriso.
     return any(words in error.what for words in (os.strerror(errno.ENOSPC), "exceeds free space on media"))
 
 
 def _delete(folder: Path, trash: Path) -> None:
-    """Delete a folder so that nobody ever finds a part of it in its place."""
+    """Delete a folder atomically: rename it first, so that no partly deleted folder is ever found under its name."""
     if folder.exists():
         shutil.rmtree(trash, ignore_errors=True)
         folder.rename(trash)

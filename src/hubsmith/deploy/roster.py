@@ -1,4 +1,4 @@
-"""Accounts for a class: names with one-time passwords to hand out, and the settings that let them in."""
+"""Accounts for a class: names with one-time passwords to hand out, and their settings."""
 
 from __future__ import annotations
 
@@ -30,19 +30,22 @@ dt { color: #555; font-size: 9pt } dd { margin: 0 0 2mm; font: 13pt monospace; o
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who will get a slip of paper."""
+    """A user name and its one-time password."""
 
     name: str
     password: str
 
 
 def accounts(prefix: str, numbers: Iterable[int]) -> list[Account]:
-    """New accounts `<prefix>1`, `<prefix>2`, …, each with a password of its own."""
+    """Create accounts `<prefix>1`, `<prefix>2`, …, each with its own password."""
     return [Account(f"{prefix}{number}", one_time_password()) for number in numbers]
 
 
 def as_settings(roster: Sequence[Account]) -> str:
-    """The `[[users]]` tables of a settings file, with hashes only: a quarter of a second each, on every processor."""
+    """Return the `[[users]]` tables of a settings file, with password hashes.
+
+    Hashing takes a quarter of a second per account. All processors are used.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = [pool.submit(hash_password, one.password) for one in roster]
         done = completed(hashes)
@@ -53,7 +56,7 @@ def as_settings(roster: Sequence[Account]) -> str:
 
 
 def as_csv(roster: Iterable[Account], url: str) -> str:
-    """A table for a spreadsheet or a mail merge."""
+    """Return the accounts as CSV, for a spreadsheet or mail merge."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("name", "password", "url"))
@@ -62,7 +65,7 @@ def as_csv(roster: Iterable[Account], url: str) -> str:
 
 
 def as_page(roster: Iterable[Account], url: str) -> str:
-    """A page to print and cut: a slip for each account."""
+    """Return an HTML page to print and cut, with a slip for each account."""
     slips = (
         f"<section><dl><dt>Address</dt><dd>{html.escape(url)}</dd><dt>Name</dt><dd>{html.escape(one.name)}</dd>"
         f"<dt>Password</dt><dd>{html.escape(one.password)}</dd></dl></section>\n"
@@ -72,16 +75,15 @@ def as_page(roster: Iterable[Account], url: str) -> str:
 
 
 def write_new(folder: Path, contents: dict[str, str]) -> list[Path]:
-    """Write files that hold secrets: for their owner only, and never over others. A folder that is new is one that git
-    takes no notice of.
+    """Write files with secrets, readable by their owner only. Existing files are never overwritten.
 
-    :raises HubsmithError: one of them is there already; none is written then.
+    A folder that this creates gets a `.gitignore` for all its files.
+
+    :raises HubsmithError: one of the files exists already; none is written.
     """
     files = [folder / name for name in contents]
     if there := [file for file in files if file.exists()]:
-        raise HubsmithError(
-            "is there already, and is not written over", where=str(there[0]), hint="name another folder"
-        )
+        raise HubsmithError("the file exists and is not overwritten", where=str(there[0]), hint="name another folder")
     if not folder.exists():
         folder.mkdir(mode=0o700, parents=True)
         contents = {".gitignore": "*\n", **contents}

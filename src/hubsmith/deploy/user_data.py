@@ -1,4 +1,4 @@
-"""How launch-time settings reach a machine: the user-data that its cloud hands to cloud-init."""
+"""User-data that carries launch-time settings to a machine's cloud-init."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 
 
 def user_data(settings: str) -> str:
-    """User-data that does nothing but write the settings, for root alone.
+    """Return user-data that writes the settings file, readable by root only.
 
-    :param settings: the text of a settings file.
+    :param settings: text of the settings file.
     """
     file = {"path": "/etc/hubsmith/settings.toml", "permissions": "0600", "content": settings}
     return "#cloud-config\n" + json.dumps({"write_files": [file]})  # JSON is YAML

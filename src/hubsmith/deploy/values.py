@@ -1,6 +1,6 @@
-"""What settings of `hosts/*.toml` leave open until a deployment is made.
+"""Placeholders in the settings of `hosts/*.toml`, filled in when a deployment is made.
 
-`${address.master}`, `${secret.cluster}`, `${key.cluster}` and `${pin.cluster}`.
+They are `${address.master}`, `${secret.cluster}`, `${key.cluster}` and `${pin.cluster}`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from hubsmith.errors import DefinitionError
 _PLACE = re.compile(r"\$\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 
-#: Gives the value of a name, and makes it when it is first asked for; a LookupError says why there is none.
+#: Returns the value of a name, and makes it at the first call. Raises LookupError, with the reason, if there is none.
 Source = Callable[[str], str]
 
 
 def fill(value: Any, sources: Mapping[str, Source], where: str) -> Any:
-    """A copy of settings with every `${kind.name}` in its strings filled in.
+    """Return a copy of settings with each `${kind.name}` in their strings filled in.
 
-    :param sources: by kind.
-    :param where: of the settings, for errors.
-    :raises DefinitionError: nothing of that name is known.
+    :param sources: function for each kind.
+    :param where: location of the settings, for errors.
+    :raises DefinitionError: a kind or name is unknown.
     """
 
     def found(match: re.Match[str]) -> str:

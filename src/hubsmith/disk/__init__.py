@@ -1,4 +1,4 @@
-"""The GPT disk: partitions by systemd-repart, the unified kernel image, and GRUB's two pieces for BIOS.
+"""GPT disks: partitions by systemd-repart, the unified kernel image, and GRUB for BIOS.
 
-Runs inside the build sandbox, from the tools root.
+This code runs in the build sandbox, with the programs of the toolchain.
 """

@@ -1,4 +1,4 @@
-"""The whole disk: root, verity hashes, kernel and boot loaders."""
+"""Assembly of the disk: root, verity hashes, kernel and boot loaders."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hubsmith.disk import esp, gpt, grub, layout, uki
 
 
 def assemble(spec: dict[str, Any], scratch: Path) -> tuple[Path, str]:
-    """Make the raw disk in a scratch folder.
+    """Create the raw disk in a scratch folder.
 
-    :param spec: ``name``, ``manifest`` (file), ``root`` and ``initrd`` (the stages' folders).
-    :returns: the disk's file and the root hash.
-    :raises SystemExit: systemd-repart told no root hash.
+    :param spec: ``name``, ``manifest`` (file), ``root`` and ``initrd`` (folders of these stages).
+    :returns: file of the disk, and the root hash.
+    :raises SystemExit: systemd-repart reported no root hash.
     """
     manifest = json.loads(Path(spec["manifest"]).read_text())
     root, kernel = Path(spec["root"]), Path(spec["initrd"])
     disk, esp_tree, esp_image, folder = (scratch / name for name in ("disk.raw", "esp", "esp.img", "repart.d"))
-    # The seed gives every partition its UUID: a function of the manifest, so that images differ and rebuilds do not.
+    # All partition UUIDs depend on the seed, which depends on the manifest. So they are unique and reproducible.
     seed = uuid.uuid5(uuid.NAMESPACE_URL, "hubsmith:" + json.dumps(manifest, sort_keys=True))
 
     gpt.definitions(manifest["disk"], folder, root / "root.erofs")

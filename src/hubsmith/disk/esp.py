@@ -1,8 +1,8 @@
-"""The EFI system partition's file system, made file by file.
+"""File system of the EFI system partition, created file by file.
 
-systemd-repart would fill it with `mcopy -s`, which takes folders in the order in which the scratch folder's file system
-lists them: another order on ext4 with another hash seed, or on tmpfs. Here the order is sorted, all times are the
-build's epoch (mtools reads ``SOURCE_DATE_EPOCH``), and the volume ID is given.
+systemd-repart would fill it with `mcopy -s`, in the order in which the build machine's file system lists the folder.
+That order depends on ext4's hash seed, and differs on tmpfs. Here files are sorted, all timestamps are the build's
+epoch (mtools reads ``SOURCE_DATE_EPOCH``), and the volume ID is set.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import os
 import subprocess
 from pathlib import Path
 
-#: FAT keeps local time, and mtools would read a configuration of the person who builds.
+#: FAT stores local time, and mtools would read the user's configuration.
 ENVIRONMENT = {"TZ": "UTC", "MTOOLSRC": "/dev/null"}
 
 
 def make(image: Path, size: int, volume_id: int, tree: Path) -> None:
-    """Make a FAT32 file system that holds the files of a folder.
+    """Create a FAT32 file system with the files of a folder.
 
-    :param size: bytes, all of them taken by the file system.
-    :param volume_id: 32 bits.
+    :param size: size of the file system in bytes.
+    :param volume_id: volume ID of 32 bits.
     """
     with image.open("wb") as file:
         file.truncate(size)
-    # --invariant: the label's time. Only newer versions take that from SOURCE_DATE_EPOCH.
-    # -g: of sectors in a track, a number that divides the size; the file system would end with the last whole track.
+    # --invariant: fixes the label's time. Only newer versions take it from SOURCE_DATE_EPOCH.
+    # -g: a number of sectors per track that divides the size. Otherwise the file system ends with the last whole track.
     _run("mkfs.vfat", "--invariant", "-F", "32", "-g", "64/32", "-n", "ESP", "-i", f"{volume_id:08x}", image)
     for path in sorted(tree.rglob("*")):
         name = f"::/{path.relative_to(tree)}"

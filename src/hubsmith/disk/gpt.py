@@ -1,8 +1,8 @@
-"""The partitions, by systemd-repart on a plain file.
+"""Creation of the partitions in a disk file by systemd-repart.
 
-The same definitions that a booted machine applies to its disk (`layout`) define the partitions here; drop-ins add what
-only the build knows: the contents. Two runs, because the EFI system partition holds the root's verity hash, which
-the first run computes.
+The partitions are defined by the same files (`layout`) that a machine applies at its first boot. Drop-ins add the
+contents, which only the build knows. systemd-repart runs twice: the first run computes the root's verity hash, which is
+then written to the EFI system partition.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 from hubsmith.disk import layout
 
-#: The partitions that an image file brings; the others are made at first boot.
+#: Partitions of an image file. The others are created at first boot.
 IN_IMAGE = ("10-esp", "15-bios", "20-root-a", "21-root-a-verity")
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One partition of the disk file: ``start`` and ``size`` in bytes."""
+    """A partition of the disk file, with ``start`` and ``size`` in bytes."""
 
     start: int
     size: int
@@ -31,7 +31,7 @@ class Partition:
 
 
 def definitions(disk: Mapping[str, int], folder: Path, root: Path) -> None:
-    """Write the image's own definitions to ``folder`` and add the root's file system and its hashes."""
+    """Write the definitions of the image's partitions to ``folder``, with the root file system and its hash tree."""
     own = layout.repart_d(disk)
     folder.mkdir()
     for name in IN_IMAGE:
@@ -41,7 +41,7 @@ def definitions(disk: Mapping[str, int], folder: Path, root: Path) -> None:
 
 
 def add_esp(folder: Path, image: Path) -> None:
-    """Add the EFI system partition's file system to the definitions; systemd-repart opens it in every run."""
+    """Add the EFI system partition's file system to the definitions. systemd-repart opens it in every run."""
     _add(folder, "10-esp", f"CopyBlocks={image}\n")
 
 
@@ -52,7 +52,7 @@ def _add(folder: Path, name: str, contents: str) -> None:
 
 
 def partition(disk: Path, folder: Path, seed: uuid.UUID, *, with_esp: bool) -> dict[str, Partition]:
-    """Run systemd-repart once; returns the partitions by label."""
+    """Run systemd-repart once and return the partitions by label."""
     first = not disk.exists()
     done = subprocess.run(
         [

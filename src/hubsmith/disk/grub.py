@@ -1,8 +1,8 @@
-"""GRUB for BIOS, written into a disk file.
+"""Installation of GRUB for BIOS in a disk file.
 
-`grub-bios-setup` wants a block device and a mounted file system. All that it would write here is known: the boot
-sector (without its partition table) with the address of the core image, and the core image with the address of its
-own rest. The offsets are those of GRUB's ``include/grub/i386/pc/boot.h`` and ``include/grub/offsets.h``.
+`grub-bios-setup` requires a block device and a mounted file system. Therefore this module writes the same data itself:
+the boot sector (without the partition table) with the address of the core image, and the core image with the address of
+its remaining sectors. The offsets are from GRUB's ``include/grub/i386/pc/boot.h`` and ``include/grub/offsets.h``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 MODULES = Path("/usr/lib/grub/i386-pc")
 SECTOR = 512
 
-# GRUB_BOOT_MACHINE_*: where the boot sector holds the core image's first sector, and the check of the boot drive
-# that an installation on a hard disk replaces by two NOPs.
+# GRUB_BOOT_MACHINE_*: offsets of the address of the core image's first sector, and of the boot drive check, which an
+# installation on a hard disk replaces by two NOPs.
 KERNEL_SECTOR_OFFSET = 0x5C
 DRIVE_CHECK_OFFSET = 0x66
 BOOT_CODE_END = 0x1B8  # the disk signature and the protective MBR's partition table follow
 
-# The core image's first sector ends with a list of blocks that it loads: start (u64), length (u16), segment (u16).
+# The core image's first sector ends with the list of blocks to load: start (u64), length (u16), segment (u16).
 BLOCK_LIST_OFFSET = SECTOR - 12
 LOAD_SEGMENT = 0x820
 
@@ -34,7 +34,7 @@ configfile /grub/grub.cfg
 
 
 def core_image(out: Path, scratch: Path) -> None:
-    """Make GRUB's core image with its configuration inside."""
+    """Create GRUB's core image with an embedded configuration."""
     config = scratch / "grub-early.cfg"
     config.write_text(CONFIG)
     subprocess.run(

@@ -13,17 +13,17 @@ def _definition(comment: str, **keys: str) -> str:
 
 
 def _fixed(comment: str, kind: str, label: str, size_mb: int) -> str:
-    # Both bounds, or systemd-repart would grow a partition that is there into the free space of the disk; no weight,
-    # or it would count among those that share the free space.
+    # Set both bounds, or systemd-repart would grow an existing partition into free space. Without `Weight=0`, the
+    # partition would get a share of the free space.
     return _definition(
         comment, Type=kind, Label=label, SizeMinBytes=f"{size_mb}M", SizeMaxBytes=f"{size_mb}M", Weight="0"
     )
 
 
 def repart_d(disk: Mapping[str, int]) -> dict[str, str]:
-    """The files of `/usr/lib/repart.d` by name.
+    """Return the files of `/usr/lib/repart.d` by name.
 
-    :param disk: the `[disk]` table of the image definition (sizes in MiB, `min_gb` in GiB).
+    :param disk: `[disk]` table of the image definition (sizes in MiB, `min_gb` in GiB).
     """
     slot, verity = disk["root_slot_mb"], disk["verity_slot_mb"]
     return {
@@ -35,8 +35,7 @@ def repart_d(disk: Mapping[str, int]) -> dict[str, str]:
         "21-root-a-verity.conf": _fixed("Its hash tree.", "root-x86-64-verity", "root-a-verity", verity),
         "30-root-b.conf": _fixed("Made at first boot, for the next image.", "root-x86-64", "root-b", slot),
         "31-root-b-verity.conf": _fixed("Its hash tree.", "root-x86-64-verity", "root-b-verity", verity),
-        # A generic type: partitions of the types `var` and `home` would be bound to a machine id or mounted by
-        # systemd's own generator.
+        # A generic type, because systemd's generator mounts partitions of type `home`, and binds `var` to a machine ID.
         "40-state.conf": _definition(
             "/var. What is left, but for what modules claim.", Type="linux-generic", Label="state", Format="xfs",
             SizeMinBytes="2G",
@@ -45,8 +44,8 @@ def repart_d(disk: Mapping[str, int]) -> dict[str, str]:
 
 
 def minimum_bytes(disk: Mapping[str, int]) -> int:
-    """The least disk, in bytes, on which the first boot can make all partitions.
+    """Return the size in bytes of the smallest disk on which the first boot can create all partitions.
 
-    With 2 GiB each for state and for what a module claims of the rest (homes), and 8 MiB for the two GPTs.
+    It includes 2 GiB for state, 2 GiB for the partition of a module (homes), and 8 MiB for the two GPTs.
     """
     return (disk["esp_mb"] + 1 + 2 * (disk["root_slot_mb"] + disk["verity_slot_mb"]) + 2 * 2048 + 8) * MIB

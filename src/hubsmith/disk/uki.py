@@ -1,4 +1,4 @@
-"""The unified kernel image, and the EFI system partition's tree that starts it on both firmwares."""
+"""The unified kernel image, and the files of the EFI system partition that boot it by UEFI and BIOS."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ BOOT_MANAGER = Path("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
 
 
 def make(kernel: Path, cmdline: str, title: str, version: str, out: Path) -> None:
-    """Join kernel, initrd and command line into one EFI program.
+    """Create a unified kernel image of kernel, initrd and command line.
 
     :param kernel: folder of the stage `initrd` (``vmlinuz``, ``initrd``, ``version``).
-    :param cmdline: the kernel's command line, with the root hash.
+    :param cmdline: kernel command line with the root hash.
     """
     release = f'ID=hubsmith\nNAME="{title}"\nPRETTY_NAME="{title}"\nVERSION_ID={version}\n'
     subprocess.run(
@@ -28,10 +28,10 @@ def make(kernel: Path, cmdline: str, title: str, version: str, out: Path) -> Non
 
 
 def esp_tree(tree: Path, kernel: Path, cmdline: str, title: str, version: str) -> None:
-    """Fill ``tree`` with what the EFI system partition holds.
+    """Fill ``tree`` with the files of the EFI system partition.
 
-    UEFI: systemd-boot as the removable-media program, which finds the unified image by itself. BIOS: GRUB cannot
-    start a unified image, so the same kernel and initrd lie there a second time with the same command line.
+    UEFI: systemd-boot, at the removable-media path, finds the unified kernel image by itself. BIOS: GRUB cannot boot a
+    unified kernel image, so there is a second copy of kernel and initrd, with the same command line.
     """
     for folder in ("EFI/BOOT", "EFI/Linux", "loader", "grub"):
         (tree / folder).mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""Bring the machine to what its settings say, or refuse.
+"""Apply the settings to the machine, or reject them.
 
-Idempotent: a second run with the same settings changes nothing. Safe to end at any point: a run starts from the
-files that are there, every file is written atomically, and the hub starts only after the last step.
+This is idempotent: a second run with the same settings changes nothing. It can be interrupted at any point, because
+every file is written atomically, and the hub starts only after the last step.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ log = logging.getLogger("hubsmith.guest")
 
 
 def apply(layout: Layout, *, boot: bool = False) -> Outcome:
-    """Read the settings, make every file and account, and start the hub; or refuse and stop it.
+    """Read the settings, make all files and accounts, and start the hub. If the settings are rejected, stop the hub.
 
-    :param boot: this is the apply unit: jobs are queued, not waited for.
+    :param boot: called by the apply unit, so systemd jobs are queued but not waited for.
     :raises HubsmithError: another apply is running, or the hub could not be stopped.
     """
     with files.locked(layout.run / "apply.lock"):
@@ -35,7 +35,7 @@ def apply(layout: Layout, *, boot: bool = False) -> Outcome:
 
 
 class _Run:
-    """One apply, under the lock."""
+    """One apply that holds the lock."""
 
     def __init__(self, layout: Layout, boot: bool) -> None:
         self.layout, self.wait = layout, not boot
@@ -63,7 +63,7 @@ class _Run:
             self.context["secrets"] = secrets.load_or_make(self.layout.kept / "secrets.json")
             self.write_files(outcome.APPLYING)
             run_hooks(self.layout.hooks, self.modules, self.context)
-            told = self.tell(revive=True)
+            refreshed = self.refresh_units(revive=True)
         except SettingsError as error:
             reasons = tuple(Reason(p.public, p.render(error.file)) for p in error.problems)
         except Refused as error:
@@ -71,13 +71,13 @@ class _Run:
         except HubsmithError as error:
             reasons = (Reason("the machine could not be set up", str(error)),)
         else:
-            result = self.note(outcome.GOOD, told=told)
+            result = self.note(outcome.GOOD, refreshed=refreshed)
             systemd.order("start", [systemd.HUB_TARGET], wait=False)
             return result
         return self.refuse(reasons)
 
     def refuse(self, reasons: tuple[Reason, ...]) -> Outcome:
-        """Stop the hub first; then tell everybody why."""
+        """Stop the hub, then publish the reasons."""
         self.note(outcome.REFUSED, reasons)
         systemd.stop_hub(wait=self.wait)
         reasons_for_all = [reason.public for reason in reasons]
@@ -85,13 +85,13 @@ class _Run:
             "state": "bad", "settings": None, "facts": dict(self.schema.facts), "secrets": {},
             "reasons": reasons_for_all,
         }  # fmt: skip
-        told: tuple[str, ...] = ()
+        refreshed: tuple[str, ...] = ()
         try:
             self.write_files(outcome.REFUSED, reasons)
-            told = self.tell(revive=False)
+            refreshed = self.refresh_units(revive=False)
         except Refused as error:
             reasons += (error.reason,)
-        return self.note(outcome.REFUSED, reasons, told=told)
+        return self.note(outcome.REFUSED, reasons, refreshed=refreshed)
 
     def write_files(self, state: str, reasons: tuple[Reason, ...] = ()) -> None:
         prepared = prepare(self.layout, self.modules, self.context)
@@ -101,15 +101,15 @@ class _Run:
         prepared.carry_out()
         files.write(self.layout.facts, json.dumps(self.context["facts"], indent=1) + "\n")
 
-    def tell(self, *, revive: bool) -> tuple[str, ...]:
+    def refresh_units(self, *, revive: bool) -> tuple[str, ...]:
         try:
-            told = systemd.refresh(self.pending.reload, self.pending.restart, wait=self.wait, revive=revive)
+            refreshed = systemd.refresh(self.pending.reload, self.pending.restart, wait=self.wait, revive=revive)
         except HubsmithError as error:
             raise Refused("a service did not take its new configuration", str(error)) from error
         self.pending = Pending()
-        return tuple(told)
+        return tuple(refreshed)
 
-    def note(self, state: str, reasons: tuple[Reason, ...] = (), told: tuple[str, ...] = ()) -> Outcome:
-        result = Outcome(state, reasons, tuple(sorted(self.changed)), told, self.pending)
+    def note(self, state: str, reasons: tuple[Reason, ...] = (), refreshed: tuple[str, ...] = ()) -> Outcome:
+        result = Outcome(state, reasons, tuple(sorted(self.changed)), refreshed, self.pending)
         result.save(self.layout.outcome)
         return result

@@ -1,4 +1,4 @@
-"""The context of a hook."""
+"""Context of a hook."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from typing import Any
 
 
 def read_context() -> dict[str, Any]:
-    """Read what apply writes to a hook's standard input (:mod:`hubsmith.guest` describes it)."""
+    """Read the context, described in :mod:`hubsmith.guest`, from standard input."""
     context: dict[str, Any] = json.load(sys.stdin)
     return context

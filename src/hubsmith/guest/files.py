@@ -1,4 +1,4 @@
-"""Files that are never seen half-written, and a lock against concurrent runs."""
+"""Atomic writes, and a lock against concurrent runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from hubsmith.errors import HubsmithError
 
 
 def write(path: Path, content: str, *, mode: int = 0o644, uid: int = -1, gid: int = -1, durable: bool = False) -> bool:
-    """Write a file atomically, with its mode and owner set before it appears; leave it alone if nothing differs.
+    """Write a file atomically, with its final mode and owner. If nothing differs, leave it alone.
 
-    :param uid: the owner; -1 for whoever runs this.
-    :param durable: reach the disk before returning, so that a power cut leaves either the old or the new file.
+    :param uid: owner; -1 is the current user.
+    :param gid: group; -1 is the current group.
+    :param durable: flush to disk before returning, so that a power cut leaves either the old or the new file.
     :returns: whether content, mode or owner changed.
     """
     uid = os.geteuid() if uid == -1 else uid
@@ -46,7 +47,7 @@ def write(path: Path, content: str, *, mode: int = 0o644, uid: int = -1, gid: in
 
 
 def differs(path: Path, content: str, *, mode: int, uid: int, gid: int) -> bool:
-    """Whether a file's content, mode or owner is another, or there is no such file."""
+    """Whether a file's content, mode or owner differs, or the file does not exist."""
     try:
         found = path.stat(follow_symlinks=False)
     except FileNotFoundError:
@@ -56,7 +57,7 @@ def differs(path: Path, content: str, *, mode: int, uid: int, gid: int) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder reach the disk."""
+    """Flush a folder's entries to disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -66,9 +67,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, timeout: float = 900) -> Iterator[None]:
-    """Hold a lock file; the kernel lets it go when the process ends, however it ends.
+    """Hold a lock file. The kernel releases it when the process ends.
 
-    :param timeout: seconds to wait for another holder (an apply with many new accounts on a slow machine).
+    :param timeout: seconds to wait for another holder, such as an apply with many new accounts on a slow machine.
     :raises HubsmithError: another process still holds it after ``timeout``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The modules' own steps of an apply: ``/usr/lib/hubsmith/apply.d/<NN>-<topic>``."""
+"""Hooks: the modules' own steps of an apply, in ``/usr/lib/hubsmith/apply.d/<NN>-<topic>``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hubsmith.run import run
 
 log = logging.getLogger("hubsmith.guest")
 
-#: Seconds; making the accounts of a class of a hundred takes minutes on an emulated processor.
+#: Timeout of a hook in seconds. Making the accounts of a class of a hundred takes minutes on an emulated processor.
 LONGEST = 600
 
 
 def run_hooks(folder: Path, modules: Mapping[str, Module], context: Mapping[str, Any]) -> None:
-    """Run every executable in ``folder`` in the order of the names.
+    """Run every executable in ``folder`` in the order of their names.
 
-    :raises Refused: one belongs to no module, cannot be run, takes too long, or ends with another exit code than 0.
+    :raises Refused: a hook belongs to no module, cannot be run, times out, or exits with a code other than 0.
     """
     for hook in sorted(folder.iterdir()) if folder.is_dir() else ():
         topic = hook.name.partition("-")[2]

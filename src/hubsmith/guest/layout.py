@@ -1,4 +1,4 @@
-"""Where things are inside an appliance."""
+"""Paths inside an appliance."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Layout:
-    """The guest's paths below ``root``; tests give a root of their own."""
+    """Paths of the guest below ``root``. Tests use another root."""
 
     root: Path = Path("/")
 
     def at(self, path: str) -> Path:
-        """An absolute path of the appliance, below the root."""
+        """Return an absolute path of the appliance, below the root."""
         return self.root / path.lstrip("/")
 
     @property
@@ -28,12 +28,12 @@ class Layout:
 
     @property
     def preparation(self) -> Path:
-        """Executables that come before the machine's secrets are read."""
+        """Hooks that run before the machine's secrets are read."""
         return self.at("/usr/lib/hubsmith/prepare.d")
 
     @property
     def hooks(self) -> Path:
-        """Executables of apply."""
+        """Hooks of apply."""
         return self.at("/usr/lib/hubsmith/apply.d")
 
     @property
@@ -43,27 +43,27 @@ class Layout:
 
     @property
     def state(self) -> Path:
-        """What must survive a reboot (0700)."""
+        """State that survives a reboot (0700)."""
         return self.at("/var/lib/hubsmith")
 
     @property
     def kept(self) -> Path:
-        """What must survive the machine: its secrets, the uids of its users (0700)."""
+        """State that outlives the machine, such as its secrets and its users' uids (0700)."""
         return self.state / "kept"
 
     @property
     def run(self) -> Path:
-        """Everything that is made anew at each boot."""
+        """Files that are created again at each boot."""
         return self.at("/run/hubsmith")
 
     @property
     def outcome(self) -> Path:
-        """What the last apply came to (0600)."""
+        """Outcome of the last apply (0600)."""
         return self.run / "apply.json"
 
     @property
     def facts(self) -> Path:
-        """What follows from the settings, for status items and checks (0644)."""
+        """Facts derived from the settings, for status items and checks (0644)."""
         return self.run / "facts.json"
 
     @property

@@ -1,4 +1,4 @@
-"""What the machine is, as templates and hooks see it."""
+"""Description of the machine for templates and hooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from hubsmith.run import run
 
-#: Written by cloud-init for everybody to read; what is sensitive is left out of it.
+#: Instance data of cloud-init, world-readable and without sensitive parts.
 INSTANCE_DATA = Path("/run/cloud-init/instance-data.json")
 
 
@@ -22,7 +22,7 @@ def _addresses() -> list[str]:
 
 
 def _public_ipv4(instance_data: Path) -> str:
-    """The public address, which a machine behind a cloud's NAT learns only from metadata; empty when unknown."""
+    """Return the public address; empty if unknown. A machine behind a cloud's NAT learns it from metadata only."""
     try:
         ds = json.loads(instance_data.read_text()).get("ds", {})
     except (OSError, ValueError):
@@ -34,12 +34,12 @@ def _public_ipv4(instance_data: Path) -> str:
 
 
 def uptime() -> float:
-    """Seconds since the machine started. It goes on evenly when the clock is set."""
+    """Return the seconds since the machine started. Setting the clock does not affect it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def describe() -> dict[str, Any]:
-    """Host name, addresses, memory (bytes) and processors."""
+    """Return host name, addresses, memory (bytes) and number of processors."""
     return {
         "hostname": socket.gethostname(),
         "addresses": _addresses(),

@@ -1,7 +1,7 @@
 """The ``hubsmith`` command inside an appliance.
 
-The verbs import what they need themselves: `hubsmith status` must answer quickly on an emulated processor, and the
-status service must stay small.
+Each verb imports only what it needs: `hubsmith status` must be fast on an emulated processor, and the status service
+must use little memory.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def _apply(args: argparse.Namespace) -> int:
     print(f"settings applied: {len(result.changed)} files changed")
     for name in result.changed:
         print(f"  wrote {name}")
-    for unit in result.told:
-        print(f"  told {unit}")
+    for unit in result.refreshed:
+        print(f"  refreshed {unit}")
     return 0
 
 
@@ -79,23 +79,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hubsmith", description="This machine's settings and status.")
     parser.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    apply = verbs.add_parser("apply", help="bring the machine to what its settings say")
+    apply = verbs.add_parser("apply", help="apply the settings to this machine")
     apply.add_argument("--boot", action="store_true", help=argparse.SUPPRESS)
     apply.set_defaults(run=_apply)
-    status = verbs.add_parser("status", help="what is ready, what is not, and why")
+    status = verbs.add_parser("status", help="show the state of each part of this machine, and why")
     status.add_argument("--json", action="store_true")
     status.set_defaults(run=_status)
     verbs.add_parser("serve-status").set_defaults(run=_serve_status)
-    servers = verbs.add_parser("servers", help="start or stop people's notebook servers, such as before a class")
+    servers = verbs.add_parser("servers", help="start or stop users' notebook servers, for example before a class")
     servers.add_argument("action", choices=("list", "start", "stop"))
-    servers.add_argument("users", nargs="*", metavar="USER", help="all of them when none is named")
+    servers.add_argument("users", nargs="*", metavar="USER", help="by default all users")
     servers.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="for all of them (1800)")
     servers.add_argument("--json", action="store_true")
     servers.set_defaults(run=_servers)
     settings = verbs.add_parser("settings", help="check a settings file").add_subparsers(
         metavar="ACTION", required=True
     )
-    check = settings.add_parser("check", help="say everything that is wrong with a settings file")
+    check = settings.add_parser("check", help="report all problems of a settings file")
     check.add_argument("file", type=Path, nargs="?", default=Path("/etc/hubsmith/settings.toml"))
     check.add_argument("--json", action="store_true")
     check.set_defaults(run=_check)
@@ -105,10 +105,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``/usr/bin/hubsmith``.
 
-    :returns: 0 done or ready; 1 failed or not ready; 3 the settings are refused.
+    :returns: 0 done or ready; 1 failed or not ready; 3 the settings were rejected.
     """
     args = _parser().parse_args(argv)
-    os.umask(0o022)  # folders below /run/hubsmith are for all; every file is given its own mode
+    os.umask(0o022)  # folders below /run/hubsmith are world-readable; every file has its own mode
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return int(args.run(args))

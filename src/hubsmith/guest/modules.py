@@ -1,6 +1,6 @@
-"""What the image's modules declare, as far as the guest needs it.
+"""Declarations of the image's modules that the guest needs.
 
-The definition was checked strictly when the image was built: here it is only read.
+The definition was validated when the image was built, so it is only read here.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: As in the definition's own model.
+#: The same defaults as in the definition's model.
 PORT_DEFAULTS = {"protocol": "tcp", "audience": "loopback"}
 
 
 @dataclass(frozen=True)
 class Template:
-    """A file that is made at every apply."""
+    """A file that every apply renders."""
 
     topic: str
     source: Path
@@ -31,7 +31,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Module:
-    """A module of the image: the settings that it may read, its templates, its ports and its kept state."""
+    """A module of the image: the settings tables that it reads, its templates, ports and kept state."""
 
     topic: str
     reads: tuple[str, ...]
@@ -55,7 +55,7 @@ def _template(topic: str, folder: Path, raw: dict[str, Any]) -> Template:
 
 
 def load_modules(folder: Path) -> dict[str, Module]:
-    """The modules below ``folder`` by topic, in alphabetical order."""
+    """Return the modules below ``folder`` by topic, in alphabetical order."""
     modules = {}
     for file in sorted(folder.glob("*/module.toml")):
         raw = tomllib.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""What an apply came to, and why: ``/run/hubsmith/apply.json``."""
+"""Outcome of an apply, recorded in ``/run/hubsmith/apply.json``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ APPLYING, GOOD, REFUSED = "applying", "good", "refused"
 
 @dataclass(frozen=True)
 class Reason:
-    """Why an apply was refused.
+    """Reason why the settings were rejected.
 
-    :ivar public: for everybody: no values, no user names, no output of programs.
-    :ivar detail: for root and the journal.
+    :ivar public: public text: no values, no user names, no output of programs.
+    :ivar detail: text for root and the journal.
     """
 
     public: str
@@ -26,7 +26,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Pending:
-    """Units that have not seen their new files yet: kept on disk, so that an apply that ended half-way loses none."""
+    """Units that still have to be reloaded or restarted.
+
+    They are kept on disk, so that none is lost if an apply is interrupted.
+    """
 
     reload: frozenset[str] = frozenset()
     restart: frozenset[str] = frozenset()
@@ -36,7 +39,7 @@ class Pending:
 
 
 class Refused(Exception):
-    """An apply cannot go on; carries the reason."""
+    """The settings cannot be applied. Carries the reason."""
 
     def __init__(self, public: str, detail: str) -> None:
         super().__init__(detail)
@@ -45,32 +48,32 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of the last apply.
+    """Outcome of the last apply.
 
     :ivar state: ``applying``, ``good`` or ``refused``.
-    :ivar changed: the targets that were written or removed.
-    :ivar told: the units that were reloaded or restarted.
-    :ivar uptime: seconds since the machine started: the clock may be set while the hub starts.
+    :ivar changed: targets that were written or removed.
+    :ivar refreshed: units that were reloaded or restarted.
+    :ivar uptime: seconds since the machine started; not a time of day, because the clock may be set meanwhile.
     """
 
     state: str
     reasons: tuple[Reason, ...] = ()
     changed: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    refreshed: tuple[str, ...] = ()
     pending: Pending = Pending()
     uptime: float = field(default_factory=uptime)
 
     def save(self, path: Path) -> None:
-        """Write it for root's eyes."""
+        """Write the outcome to a file that only root can read."""
         files.write(path, json.dumps(asdict(self), indent=1, default=sorted) + "\n", mode=0o600)
 
 
 def read(path: Path) -> Outcome | None:
-    """The outcome in ``path``, or None when there was no apply since the machine started."""
+    """Read the outcome; None if there was no apply since the machine started."""
     try:
         raw = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     pending = Pending(*(frozenset(raw["pending"][kind]) for kind in ("reload", "restart")))
     reasons = tuple(Reason(**reason) for reason in raw["reasons"])
-    return Outcome(raw["state"], reasons, tuple(raw["changed"]), tuple(raw["told"]), pending, raw["uptime"])
+    return Outcome(raw["state"], reasons, tuple(raw["changed"]), tuple(raw["refreshed"]), pending, raw["uptime"])

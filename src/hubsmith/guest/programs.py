@@ -1,6 +1,6 @@
-"""Shared by the modules' programs: hooks of apply, status items and services.
+"""Helpers for the modules' programs: hooks, status items and services.
 
-Status items run every minute: this imports little (not even `typing`).
+Status items run every minute, so this module imports little (not even `typing`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from pathlib import Path
 
 
 class Failed(SystemExit):
-    """Ends a hook with a sentence, which is the reason of a refused apply; a service catches it and tries again."""
+    """Ends a hook with the reason why the settings are rejected. A service catches it and tries again."""
 
 
 def run(*argv: object, stdin: str = "", may_end_with: Sequence[int] = (0,), timeout: float | None = None) -> str:
-    """What a program prints. Secrets go through its standard input: everybody sees its arguments.
+    """Run a program and return its output. Pass secrets on standard input, because arguments are public.
 
+    :param may_end_with: exit codes that are not failures.
     :param timeout: seconds.
-    :raises Failed: it ended otherwise than it may, or took too long.
+    :raises Failed: it ended with another exit code, or the timeout expired.
     """
     try:
         done = subprocess.run(
@@ -32,7 +33,7 @@ def run(*argv: object, stdin: str = "", may_end_with: Sequence[int] = (0,), time
 
 
 def mounted(path: Path) -> tuple[str, str, list[str]]:
-    """Source, file system and options of what is mounted at a path last; empty when nothing is."""
+    """Return source, type and options of the topmost file system at a mount point; empty if nothing is mounted."""
     for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
         source, target, kind, options, *_ = line.split()
         if target == str(path):

@@ -1,4 +1,4 @@
-"""Launch-time templates: all are rendered before the first is written."""
+"""Rendering of launch-time templates. All are rendered before the first is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hubsmith.guest.outcome import Pending, Refused
 
 
 def context_for(module: Module, context: Mapping[str, Any]) -> dict[str, Any]:
-    """The context with only those tables of the settings that the module reads."""
+    """Return the context with only the settings tables that the module reads."""
     settings = context["settings"]
     visible = None if settings is None else {table: settings[table] for table in module.reads}
     return {**context, "settings": visible}
@@ -31,7 +31,7 @@ def _refused(template: Template, why: str, line: int | None = None) -> Refused:
 
 
 def environment(folder: Path) -> jinja2.Environment:
-    """How the templates of a folder are read, here and when an image is planned."""
+    """Return the Jinja2 environment of a folder's templates, for the guest and for planning an image."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
@@ -43,9 +43,9 @@ def environment(folder: Path) -> jinja2.Environment:
 
 
 def render(template: Template, context: Mapping[str, Any]) -> str:
-    """The text of a file.
+    """Render a template and return the text.
 
-    :raises Refused: the template cannot be rendered; the detail says in which line.
+    :raises Refused: the template cannot be rendered. The detail names the line.
     """
     try:
         return environment(template.source.parent).get_template(template.source.name).render(context)
@@ -54,7 +54,7 @@ def render(template: Template, context: Mapping[str, Any]) -> str:
 
 
 def _line(error: BaseException, source: Path) -> int | None:
-    """The line of a template that an error comes from."""
+    """Return the line of a template in which an error was raised."""
     if isinstance(error, jinja2.TemplateSyntaxError):
         return error.lineno
     # Jinja2 puts the template's own lines into the traceback.
@@ -65,10 +65,10 @@ def _line(error: BaseException, source: Path) -> int | None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The files of one state, rendered, and what has to be done for them.
+    """The rendered files of one state, and the units to reload or restart.
 
     :ivar written: path, content, mode, uid and gid of each file that differs.
-    :ivar removed: targets that do not belong to this state.
+    :ivar removed: paths of targets that do not belong to this state.
     """
 
     written: tuple[tuple[Path, str, int, int, int], ...]
@@ -85,7 +85,7 @@ class Prepared:
 
 
 def prepare(layout: Layout, modules: Mapping[str, Module], context: Mapping[str, Any]) -> Prepared:
-    """Render the templates of the context's state (``good`` or ``bad``); writes nothing.
+    """Render the templates of the context's state (``good`` or ``bad``) without writing them.
 
     :raises Refused: a template cannot be rendered, or its owner does not exist.
     """

@@ -1,4 +1,4 @@
-"""The secrets that a machine makes for itself at first boot and keeps on state."""
+"""Secrets that a machine generates at first boot and keeps on state."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from hubsmith.errors import HubsmithError
 from hubsmith.guest import files
 
-#: Name and length in bytes (written as hexadecimal digits). The cookie secret and the crypt key are 32 bytes because
-#: JupyterHub asks for that; the tokens need not be longer.
+#: Name and length in bytes. The values are hexadecimal. JupyterHub requires 32 bytes for the cookie secret and the
+#: crypt key; that is enough for the tokens, too.
 NAMES = {
     "cookie_secret": 32, "proxy_token": 32, "metrics_token": 32, "culler_token": 32, "operator_token": 32,
     "crypt_key": 32,
@@ -18,7 +18,7 @@ NAMES = {
 
 
 def load_or_make(path: Path) -> dict[str, str]:
-    """The machine's secrets; those that are not there yet are made and are on the disk when this returns.
+    """Return the machine's secrets. Missing ones are generated, and flushed to disk before this returns.
 
     :raises HubsmithError: the file is damaged.
     """
@@ -29,7 +29,7 @@ def load_or_make(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         known = {}
     except ValueError:
-        hint = f"rm {path} && hubsmith apply   # new secrets; everybody must log in again"
+        hint = f"rm {path} && hubsmith apply   # new secrets; all users must log in again"
         raise HubsmithError("the machine's secrets are damaged", where=str(path), hint=hint) from None
     made = {name: secrets.token_hex(size) for name, size in NAMES.items() if name not in known}
     if made or path.stat().st_mode & 0o777 != 0o600:

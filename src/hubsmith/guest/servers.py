@@ -1,4 +1,4 @@
-"""Everybody's notebook server, before a class begins: start them, see how far they are, stop them."""
+"""`hubsmith servers`: starts, stops and lists users' notebook servers, for example before a class."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from hubsmith.errors import HubsmithError
 from hubsmith.guest.layout import Layout
 from hubsmith.guest.unix_http import UnixConnection
 
-#: configurable-http-proxy: root's and NGINX's way to the hub, in whichever network namespace it lives.
+#: Socket of configurable-http-proxy, through which root and NGINX reach the hub, whatever its network namespace.
 PROXY = "/run/configurable-http-proxy/public.sock"
-#: Seconds between two looks, and for one answer of the hub.
+#: Seconds between two queries, and the timeout for an answer of the hub.
 LOOK, PATIENCE = 2.0, 60.0
 
 
 class Api(UnixConnection):
-    """The hub's REST API, as the service `operator`."""
+    """Connection to the hub's REST API with the token of the service `operator`."""
 
     def __init__(self, path: str, token: str) -> None:
         super().__init__(path, timeout=PATIENCE)
         self._token = token
 
     def ask(self, method: str, what: str) -> tuple[int, Any]:
-        """An answer's code and JSON (None when it has none).
+        """Send a request and return the answer's status code and JSON (None if it has no JSON).
 
         :raises HubsmithError: the hub does not answer.
         """
@@ -43,9 +43,9 @@ class Api(UnixConnection):
 
 
 def connect(layout: Layout) -> Api:
-    """The hub of this machine.
+    """Return a connection to this machine's hub.
 
-    :raises HubsmithError: it is not started.
+    :raises HubsmithError: the hub is not started.
     """
     secrets = json.loads((layout.kept / "secrets.json").read_text())
     if not (path := layout.at(PROXY)).exists():
@@ -54,7 +54,7 @@ def connect(layout: Layout) -> Api:
 
 
 def states(api: Api) -> dict[str, str]:
-    """Every user, and whether the server is `ready`, `starting`, `stopping` or `stopped`."""
+    """Return the state of each user's server: `ready`, `starting`, `stopping` or `stopped`."""
     found: dict[str, str] = {}
     while True:
         code, page = api.ask("GET", f"users?limit=200&offset={len(found)}")
@@ -71,9 +71,9 @@ def states(api: Api) -> dict[str, str]:
 
 
 def chosen(api: Api, names: Iterable[str]) -> dict[str, str]:
-    """The states of these users; of all when no name is given.
+    """Return the states of some users' servers. No names select all users.
 
-    :raises HubsmithError: the hub does not know one of them.
+    :raises HubsmithError: a user is unknown.
     """
     every = states(api)
     if unknown := [name for name in names if name not in every]:
@@ -82,13 +82,14 @@ def chosen(api: Api, names: Iterable[str]) -> dict[str, str]:
 
 
 def change(
-    api: Api, names: Iterable[str], wanted: str, *, timeout: float, say: Callable[[str], None] = lambda line: None
+    api: Api, names: Iterable[str], wanted: str, *, timeout: float, report: Callable[[str], None] = lambda line: None
 ) -> dict[str, str]:
-    """Bring servers to a state, as many at once as the hub lets start, and wait.
+    """Start or stop servers and wait. As many start in parallel as the hub allows.
 
     :param wanted: `ready` or `stopped`.
-    :param timeout: seconds for all of them.
-    :returns: those that did not come to it, and why.
+    :param timeout: seconds for all servers.
+    :param report: called with a line whenever the counts change.
+    :returns: for each server that did not reach the state, the reason.
     """
     method, under_way = ("POST", "starting") if wanted == "ready" else ("DELETE", "stopping")
     asked: set[str] = set()
@@ -100,20 +101,20 @@ def change(
         for name, state in now.items():
             if state in (wanted, under_way) or name in failed:
                 continue
-            if name in asked:  # it was on its way, and is not any more
+            if name in asked:  # it was starting or stopping, but is not any longer
                 failed[name] = "it ended while it was starting: `journalctl --unit jupyterhub` has the reason"
                 continue
-            code, told = api.ask(method, f"users/{quote(name)}/server")
+            code, answer = api.ask(method, f"users/{quote(name)}/server")
             if code in (201, 202, 204):
                 asked.add(name)
             elif code == 429:
-                break  # too many are starting: the others' turn comes
+                break  # too many are starting: try the others later
             else:
-                failed[name] = str((told or {}).get("message", code))
+                failed[name] = str((answer or {}).get("message", code))
         count = sum(state == wanted for state in now.values())
         line = f"{count} of {len(now)} {wanted}" + (f", {len(failed)} failed" if failed else "")
         if line != last:
-            say(line)
+            report(line)
         last = line
         if count + len(failed) >= len(now):
             return failed
@@ -124,7 +125,10 @@ def change(
 
 
 def main(layout: Layout, action: str, names: list[str], *, timeout: float, as_json: bool) -> int:
-    """`hubsmith servers`: returns 1 when not all came to what was wanted."""
+    """Run `hubsmith servers`.
+
+    :returns: 0; 1 if a server did not reach the wanted state.
+    """
     api = connect(layout)
     if action == "list":
         found = chosen(api, names)
@@ -134,7 +138,7 @@ def main(layout: Layout, action: str, names: list[str], *, timeout: float, as_js
         return 0
     wanted = "ready" if action == "start" else "stopped"
     failed = change(
-        api, names, wanted, timeout=timeout, say=lambda line: print(line, file=sys.stderr, flush=True)
+        api, names, wanted, timeout=timeout, report=lambda line: print(line, file=sys.stderr, flush=True)
     )  # fmt: skip
     if as_json:
         print(json.dumps({"failed": failed}, indent=1))

@@ -1,4 +1,4 @@
-"""The few things that apply and status ask of systemd."""
+"""Calls of systemd by apply and status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def running() -> bool:
 
 
 def show(units: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The :data:`PROPERTIES` of units, by the name asked for, in one call."""
+    """Return the :data:`PROPERTIES` of units by name, with one call of systemctl."""
     names = sorted(set(units))
     if not names or not running():
         return {}
@@ -28,33 +28,33 @@ def show(units: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def order(verb: str, units: Sequence[str], *, wait: bool) -> None:
-    """Start, stop, restart … units.
+    """Run a verb of systemctl, such as start or stop, for some units.
 
-    :param wait: wait until it is done and raise on failure. Never wait inside the apply unit: the jobs of units that
-        are ordered after it would wait for it, and it for them.
-    :raises CommandFailed: systemctl refused, or the job failed.
+    :param wait: wait until the jobs are done, and raise if one fails. The apply unit must never wait, because jobs of
+        units that are ordered after it wait for it: a deadlock.
+    :raises CommandFailed: systemctl failed, or a job failed.
     """
     if units and running():
         run(["systemctl", verb, *([] if wait else ["--no-block"]), "--", *units])
 
 
 def stop_hub(*, wait: bool) -> None:
-    """Stop the hub's target and all that is part of it.
+    """Stop the hub's target and all units that are part of it.
 
-    The job of the target alone is done before its parts have ended, and who looks then finds them running.
+    The units are named, because the target's own stop job is done while they are still running.
 
-    :param wait: until all of them have ended.
-    :raises CommandFailed: systemctl refused.
+    :param wait: wait until all of them have stopped.
+    :raises CommandFailed: systemctl failed.
     """
     parts = run(["systemctl", "show", "--property=ConsistsOf", "--value", HUB_TARGET]).stdout if running() else ""
     order("stop", [HUB_TARGET, *parts.split()], wait=wait)
 
 
 def refresh(reload: frozenset[str], restart: frozenset[str], *, wait: bool, revive: bool) -> list[str]:
-    """Let units see their changed files: those that run are reloaded or restarted.
+    """Reload or restart the running units whose files have changed.
 
-    :param revive: also start those that failed; their new files may be what they needed.
-    :returns: the units that were told.
+    :param revive: also restart failed units, because their new files may fix them.
+    :returns: units that were reloaded or restarted.
     """
     states = show(reload | restart)
     alive = {unit for unit, found in states.items() if found["ActiveState"] in ("active", "reloading", "activating")}

@@ -1,4 +1,4 @@
-"""HTTP by a unix socket: how root talks to the hub's proxy and to a container engine."""
+"""HTTP over Unix sockets, for the hub's proxy and the Docker Engine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import socket
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """A connection to a server that listens on a socket in the file system.
+    """HTTP connection to a server that listens on a Unix socket.
 
+    :param path: path of the socket.
     :param timeout: seconds for connecting, and for each answer.
     """
 

@@ -1,1 +1,1 @@
-"""What is in built images: disks and roots read by external tools, and what differs between two of them."""
+"""Inspection and comparison of built images."""

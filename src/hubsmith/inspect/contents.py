@@ -1,4 +1,4 @@
-"""What is in a disk (raw or qcow2) or in a root file system (EROFS), without booting and without mounting it."""
+"""Contents of a disk (raw or qcow2) or a root file system (EROFS), read without booting or mounting it."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from hubsmith.inspect.inodes import Erofs, Inode
 from hubsmith.paths import cache_dir
 from hubsmith.run import run
 
-#: Kind → magic bytes and where they are. A GPT's header is in the second sector.
+#: Kind → offset and magic bytes. The header of a GPT is in the second sector.
 _MAGIC = {"qcow2": (0, b"QFI\xfb"), "raw": (512, b"EFI PART"), "erofs": (1024, b"\xe2\xe1\xf5\xe0")}
 #: Partition types of the UAPI group's Discoverable Partitions Specification, and GRUB's.
 _ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 _BIOS = "21686148-6449-6e6f-744e-656564454649"
 _ROOT = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
 _MIB = 1024 * 1024
-#: Where a root keeps the manifest that it was built from.
+#: Path in a root of the manifest from which it was built.
 MANIFEST = "usr/lib/hubsmith/manifest.json"
 
-#: Everything in the EFI system partition. It differs without need when something in it does (:func:`diff.diff`).
+#: Item for the whole EFI system partition. It is redundant if a file in it differs (:func:`diff.diff`).
 WHOLE_ESP = "esp"
 
 Things = dict[str, dict[str, Any]]
 
 
 def kind(path: Path) -> str | None:
-    """Which of the three a file is, by its magic bytes."""
+    """Return the kind of a file (`qcow2`, `raw`, `erofs` or None), by its magic bytes."""
     with path.open("rb") as file:
         head = file.read(2048)
     return next((name for name, (at, magic) in _MAGIC.items() if head[at : at + len(magic)] == magic), None)
 
 
 def read(path: Path) -> tuple[Things, dict[str, Any] | None]:
-    """The partitions, the files of the EFI system partition and the entries of the root; and the root's manifest.
+    """Return the partitions, the files of the EFI system partition and the root's entries, and the root's manifest.
 
-    :raises HubsmithError: a tool that reads it is missing or refuses it.
+    :raises HubsmithError: a required tool is missing or failed.
     """
     cache_dir().mkdir(parents=True, exist_ok=True)
-    # Some GB: too much for a /tmp in memory.
+    # Several GB: too much for a /tmp in memory.
     with TemporaryDirectory(prefix="diff-", dir=cache_dir()) as folder:
         scratch = Path(folder)
         if kind(path) == "erofs":
@@ -94,7 +94,7 @@ def _cut(disk: Path, start: int, size: int, out: Path) -> None:
 def _esp(image: Path, scratch: Path) -> Things:
     folder = scratch / "esp"
     folder.mkdir()
-    # -m keeps the times of the files, which are part of the bytes of the image.
+    # -m keeps the files' times, which are part of the image's bytes.
     run(["mcopy", "-s", "-n", "-m", "-i", image, "::/", folder], env={"TZ": "UTC"})
     things: Things = {
         f"esp /{file.relative_to(folder)}": {
@@ -105,7 +105,7 @@ def _esp(image: Path, scratch: Path) -> Things:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-    # Of each folder the order of its entries, which is part of the bytes too.
+    # The order of each folder's entries is part of the bytes, too.
     for path in run(["mdir", "-b", "-/", "-a", "-i", image, "::/"]).stdout.splitlines():
         parent, _, name = path.removeprefix("::/").rstrip("/").rpartition("/")
         things.setdefault(f"esp /{parent}", {"entries": []})["entries"].append(name)
@@ -115,7 +115,7 @@ def _esp(image: Path, scratch: Path) -> Things:
 def _root(image: Path, scratch: Path) -> tuple[Things, dict[str, Any] | None]:
     folder = scratch / "root"
     run(["fsck.erofs", f"--extract={folder}", "--no-preserve", image], timeout=900)
-    run(["chmod", "-R", "u+rwX", folder])  # for those who are not root, so that it can be read and removed
+    run(["chmod", "-R", "u+rwX", folder])  # so that other users than root can read and delete it
     things: Things = {f"entry /{path}": _entry(inode, folder / path) for path, inode in Erofs(image).walk()}
     file = folder / MANIFEST
     return things, json.loads(file.read_text()) if file.is_file() else None

@@ -1,7 +1,7 @@
-"""What differs between two manifests, two built images or two roots.
+"""Comparison of two manifests, two built images or two roots.
 
-Each side is flattened to things with properties (`debian curl`, `entry /etc/passwd`, `value kernel.cmdline`); things
-of the same name are compared property by property.
+Each side is flattened to items with properties (`debian curl`, `entry /etc/passwd`, `value kernel.cmdline`). Items of
+the same name are compared property by property.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hubsmith.output import checksums
 
 
 class NotComparable(HubsmithError):
-    """A side of a comparison is missing or is not a thing that can be compared (exit code 2, as diff(1) has it)."""
+    """A side of a comparison is missing or of an unknown kind (exit code 2, as in diff(1))."""
 
     exit_code = 2
 
@@ -29,20 +29,20 @@ class NotComparable(HubsmithError):
 Properties = Mapping[str, Any]
 Things = dict[str, Properties]
 
-#: Keys of a manifest that are lists or tables of things; all others are values.
+#: Keys of a manifest that are lists or tables of items. All others are values.
 _THINGS = ("debian", "python", "npm", "files", "directories", "templates", "units", "state", "ports", "sources")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference; ``before`` or ``after`` is nothing when the thing is on one side only."""
+    """One difference. ``before`` or ``after`` is None if the item is on one side only."""
 
     thing: str
     before: Properties | None
     after: Properties | None
 
     def json(self) -> dict[str, Any]:
-        """As plain data, with the properties that differ only."""
+        """Return the difference as plain data, with only the properties that differ."""
         if self.before is None or self.after is None:
             return {"thing": self.thing, "before": self.before, "after": self.after}
         keys = [key for key in sorted({*self.before, *self.after}) if self.before.get(key) != self.after.get(key)]
@@ -53,21 +53,21 @@ class Change:
         }
 
     def text(self) -> str:
-        """As a line: `+`, `-` or `~`, the thing, and what of it differs."""
+        """Return the difference as a line: `+`, `-` or `~`, the item, and the properties that differ."""
         if self.before is None:
             return f"+ {self.thing} {_brief(self.after or {})}".rstrip()
         if self.after is None:
             return f"- {self.thing} {_brief(self.before)}".rstrip()
-        told = self.json()
-        before, after = told["before"], told["after"]
-        # A new version explains its size and checksum.
+        difference = self.json()
+        before, after = difference["before"], difference["after"]
+        # Size and checksum follow from the version.
         keys = ["version"] if "version" in before else list(before)
         parts = [f"{key} {_value(before[key])} -> {_value(after[key])}" for key in keys]
         return f"~ {self.thing}: {', '.join(parts)}"
 
     @property
     def growth(self) -> int:
-        """Bytes that it adds to the image (installed size of a package, size of a file)."""
+        """Growth of the image in bytes (installed size of a package, size of a file)."""
 
         def size(side: Properties | None) -> int:
             return int((side or {}).get("installed_size") or (side or {}).get("size") or 0)
@@ -85,16 +85,16 @@ def _value(value: Any) -> str:
 
 
 def diff(before: Things, after: Things) -> list[Change]:
-    """All differences, sorted by the thing."""
+    """Return all differences, sorted by item."""
     different = [thing for thing in sorted({*before, *after}) if before.get(thing) != after.get(thing)]
-    # What differs in the EFI system partition explains the checksum of the whole.
+    # The checksum of the whole EFI system partition follows from the differences in it.
     if any(thing.startswith(f"{contents.WHOLE_ESP} /") for thing in different):
         different = [thing for thing in different if thing != contents.WHOLE_ESP]
     return [Change(thing, before.get(thing), after.get(thing)) for thing in different]
 
 
 def compare(before: Path, after: Path) -> list[Change]:
-    """All differences between two paths; of built images, also those inside their disks.
+    """Return all differences between two paths. For built images, this includes differences inside their disks.
 
     :raises NotComparable: one of them cannot be read.
     """
@@ -135,12 +135,12 @@ def read(path: Path) -> Things:
 
 
 def things_of(manifest: Mapping[str, Any]) -> Things:
-    """Flatten a manifest."""
+    """Flatten a manifest to items."""
     return dict(_manifest(manifest))
 
 
 def _folder(path: Path) -> Things:
-    """What a stage or a build has put out: what the known files say, and the checksum of every file."""
+    """Flatten the output folder of a stage or build: contents of known files, and the checksum of every file."""
     things: Things = {}
     for name in ("manifest.json", "entries.json"):
         if (path / name).exists():

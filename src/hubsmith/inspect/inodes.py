@@ -1,6 +1,6 @@
-"""The inodes of an EROFS file, read without any privilege (Linux: `fs/erofs/erofs_fs.h`).
+"""Reader for the inodes of an EROFS image that needs no privileges (format: Linux's `fs/erofs/erofs_fs.h`).
 
-erofs-utils extracts contents, but owners only as root, and then it loses the setuid bits.
+erofs-utils can extract contents, but owners only as root, and without setuid bits.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _FLAT_PLAIN, _FLAT_INLINE = 0, 2
 
 @dataclass(frozen=True)
 class Inode:
-    """What an inode says of itself; ``number`` is the same for all names of one file.
+    """An inode. All hard links of a file have the same ``number``.
 
     :ivar mtime: seconds since 1970.
-    :ivar target: of a symbolic link.
+    :ivar target: target of a symbolic link.
     """
 
     number: int
@@ -38,7 +38,7 @@ class Inode:
 class Erofs:
     """An EROFS image.
 
-    :raises ValueError: a directory or a link is stored in a way that is not known here.
+    :raises ValueError: a directory or link has an unsupported data layout.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class Erofs:
         self._root = root
 
     def walk(self) -> Iterator[tuple[str, Inode]]:
-        """Every path with its inode, folders before what is in them; the root is the empty path."""
+        """Yield each path with its inode. Folders come before their entries, and the path of the root is empty."""
         waiting = [("", self._root)]
         while waiting:
             path, number = waiting.pop()
@@ -63,7 +63,7 @@ class Erofs:
                 waiting += sorted(entries, reverse=True)
 
     def inode(self, number: int) -> Inode:
-        """The inode of a number."""
+        """Return the inode with a number."""
         at = self._inodes + number * _SLOT
         form, _, mode = struct.unpack_from("<HHH", self._raw, at)
         if form & 1:
@@ -78,7 +78,7 @@ class Erofs:
         return Inode(number, mode, uid, gid, size, mtime, device, target)
 
     def _data(self, number: int) -> bytes:
-        """The bytes of a folder or a link, which are never compressed."""
+        """Return the bytes of a folder or link, which are never compressed."""
         at = self._inodes + number * _SLOT
         form, xattrs = struct.unpack_from("<HH", self._raw, at)
         extended, layout = form & 1, form >> 1 & 7

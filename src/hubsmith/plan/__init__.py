@@ -1,6 +1,6 @@
-"""The plan: an image's manifest, a pure function of its definition, its lock and the sources of its modules.
+"""The plan of an image: its manifest, a pure function of definition, lock and the modules' sources.
 
-No clock, no network, no environment: it runs the same on the build machine and inside the build's sandbox.
+It depends on no clock, network or environment, so the result is the same on the build machine and in the sandbox.
 """
 
 from hubsmith.plan.manifest import dumps, make

@@ -1,4 +1,4 @@
-"""Golden checksums of manifests: committed, so that a change shows which images it touches."""
+"""Golden checksums of manifests. They are committed, so that each change shows which images it affects."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from hubsmith import files
 
 
 def path_of(root: Path, image: str) -> Path:
-    """The committed checksum of an image's manifest."""
+    """Return the path of the committed checksum of an image's manifest."""
     return root / "tests" / "golden" / f"{image}.manifest.sha256"
 
 
 def line(image: str, text: str) -> str:
-    """What that file holds for a manifest's canonical text, in the form of `sha256sum`."""
+    """Return the content of the checksum file, in the format of `sha256sum`.
+
+    :param text: canonical text of the manifest.
+    """
     return f"{hashlib.sha256(text.encode()).hexdigest()}  {image}.manifest.json\n"
 
 
 def write(root: Path, image: str, text: str) -> bool:
-    """Commit to a manifest.
+    """Write the checksum file of a manifest.
 
     :returns: whether the checksum changed.
     """
@@ -31,9 +34,9 @@ def write(root: Path, image: str, text: str) -> bool:
 
 
 def touched(root: Path, texts: dict[str, str]) -> list[str]:
-    """The images whose manifest is not the committed one, sorted.
+    """Return the names of the images whose manifest differs from the committed checksum, sorted.
 
-    :param texts: the canonical text of each image's manifest.
+    :param texts: canonical text of each image's manifest.
     """
     return sorted(
         image

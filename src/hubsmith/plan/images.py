@@ -1,4 +1,4 @@
-"""The manifests of the images of a tree."""
+"""Manifests of the images of a tree."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from hubsmith.plan.manifest import make
 
 
 def manifest_of(root: Path, name: str, *, refreshed: bool = False) -> dict[str, Any]:
-    """The manifest of an image, with the checksums of those of its container images.
+    """Return the manifest of an image, which contains the checksums of its container images' manifests.
 
     :param refreshed: prefer refreshed locks over the committed ones.
-    :raises DefinitionError: a definition is wrong.
+    :raises DefinitionError: a definition is invalid.
     :raises LockError: a lock is missing or does not match.
     """
     return manifest_with(root, name, lambda one: locate(root, one, refreshed=refreshed))
 
 
 def manifest_with(root: Path, name: str, choose: Callable[[str], LockChoice]) -> dict[str, Any]:
-    """The same, with other locks.
+    """Return the manifest of an image, made with chosen locks.
 
-    :param choose: gives the lock of an image, or of the toolchain.
+    :param choose: returns the lock of an image, or of the toolchain.
     """
     definition, choice, tools = define(root, name), choose(name), choose(TOOLS).path
     containers = definition.image.image.containers

@@ -1,4 +1,4 @@
-"""The manifest: everything that an image is made of, with checksums, as one canonical JSON document."""
+"""The manifest of an image: all its inputs with checksums, as one canonical JSON document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hubsmith.lock.models import Lock
 
 SCHEMA = 1
 
-#: Of a module's folder, what is no part of the image.
+#: Files of a module's folder that are not part of the image.
 _NOT_SOURCES = ("check.py", "README.md")
 
 
@@ -23,18 +23,18 @@ def make(
     definition: Definition, lock: Lock, *, lock_sha256: str, tools_sha256: str | None = None, refreshed: bool = False,
     containers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The manifest of an image.
+    """Make the manifest of an image.
 
-    :param lock: made from this definition.
-    :param lock_sha256: the checksum of the lock file.
-    :param tools_sha256: the checksum of the toolchain's lock file.
-    :param refreshed: the lock is not the committed one.
-    :param containers: the container images that it brings, and the checksums of their manifests.
-    :returns: plain data, the same for the same inputs; :func:`dumps` is its canonical text.
+    :param lock: lock made from this definition.
+    :param lock_sha256: SHA-256 of the lock file.
+    :param tools_sha256: SHA-256 of the toolchain's lock file.
+    :param refreshed: whether the lock is a refreshed one, not the committed one.
+    :param containers: container images in the image, with the checksums of their manifests.
+    :returns: plain data that depends on the inputs only. :func:`dumps` returns its canonical text.
     """
     image = definition.image
     modules = definition.modules
-    # A container image has files of its modules and nothing that runs or is rendered.
+    # A container image has its modules' files, but no units, templates, state, ports or settings.
     running = {} if image.container else modules
     return {
         "schema": SCHEMA,
@@ -69,7 +69,7 @@ def make(
 
 
 def _kind(definition: Definition) -> dict[str, Any]:
-    """What only a machine has, or only a container."""
+    """Return the keys that only machine images have, or only container images."""
     image = definition.image
     if image.container is not None:
         return {"container": image.container.model_dump(mode="json")}
@@ -83,7 +83,7 @@ def _kind(definition: Definition) -> dict[str, Any]:
 
 
 def dumps(manifest: dict[str, Any]) -> str:
-    """The manifest as its canonical text."""
+    """Return a manifest as canonical JSON."""
     return files.canonical(manifest)
 
 
@@ -93,7 +93,7 @@ def _ownership(own: Ownership | None, mode: str) -> dict[str, str]:
 
 
 def _executable(path: Path) -> bool:
-    # Of all mode bits only this one survives in git and in the Nix store.
+    # git and the Nix store keep only this mode bit.
     return bool(path.stat().st_mode & 0o100)
 
 
@@ -115,7 +115,7 @@ def _files(definition: Definition) -> Iterator[dict[str, Any]]:
 
 
 def _directories(definition: Definition) -> Iterator[dict[str, str]]:
-    """Folders of the `files/` trees with a mode or an owner of their own."""
+    """Yield the folders of the `files/` trees whose mode or owner a module sets."""
     for name, module in definition.modules.items():
         for path, own in module.modes.items():
             if (definition.root / "modules" / name / "files" / path).is_dir():
@@ -130,8 +130,10 @@ def _templates(root: Path, modules: Mapping[str, Module]) -> Iterator[dict[str, 
 
 
 def _sources_sha256(folder: Path) -> str:
-    """One checksum over a module's folder, so that what is listed nowhere else counts too (templates that others
-    include, the configuration of the initrd)."""
+    """Return one checksum of a module's folder.
+
+    It covers files that are not listed elsewhere, such as included templates and the initrd's configuration.
+    """
     return _tree_sha256(
         folder,
         (
@@ -142,13 +144,13 @@ def _sources_sha256(folder: Path) -> str:
 
 
 def stages(definition: Definition, lock: Lock) -> list[str]:
-    """The stages that make an image, but for the one that plans it: what that does shows in the manifest itself."""
+    """Return the stages that build an image, except `manifest`, whose code only affects the manifest itself."""
     last = ["container"] if definition.image.container else ["base", "initrd", "root", "image"]
     return ["packages", *(["python_env"] if lock.python else []), *(["npm_env"] if lock.npm else []), *last]
 
 
 def _code(definition: Definition, lock: Lock) -> dict[str, str]:
-    """A checksum for each stage's code, for the code that is in the image, and for the build graph."""
+    """Return the checksums of each stage's code, of the code in the image, and of the build graph."""
     root = definition.root
     source = root / "src"
     parts = {name: code.closure(source, [code.stage_file(name)]) for name in stages(definition, lock)}
@@ -159,7 +161,7 @@ def _code(definition: Definition, lock: Lock) -> dict[str, str]:
 
 
 def _tree_sha256(root: Path, paths: Iterable[Path]) -> str:
-    """One checksum over names, modes and bytes of files and links."""
+    """Return one checksum of the names, modes and contents of files and links."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         relative = path.relative_to(root)

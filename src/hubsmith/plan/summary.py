@@ -1,4 +1,4 @@
-"""What a person wants to know of a manifest."""
+"""Human-readable summary of a manifest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def largest(manifest: dict[str, Any], count: int) -> list[tuple[int, str]]:
-    """The packages that take the most room in the image: bytes and name, the largest first."""
+    """Return the installed size (bytes) and name of the largest packages, the largest first."""
     rows = [(package["installed_size"], f"{package['name']} {package['version']}") for package in manifest["debian"]]
     for kind, key in (("python", "wheels"), ("npm", "packages")):
         for env, content in manifest[kind].items():
@@ -16,10 +16,10 @@ def largest(manifest: dict[str, Any], count: int) -> list[tuple[int, str]]:
 
 
 def summary(manifest: dict[str, Any], checksum: str, count: int) -> str:
-    """A few lines, without the last one's end.
+    """Return a summary of several lines, without a final newline.
 
-    :param checksum: of the manifest's text.
-    :param count: list so many of the largest packages.
+    :param checksum: SHA-256 of the manifest's text.
+    :param count: number of largest packages to list.
     """
     rows = largest(manifest, sys.maxsize)
     size = sum(size for size, _ in rows) / 1e6

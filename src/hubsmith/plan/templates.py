@@ -1,7 +1,7 @@
-"""Whether what the modules of an image do with the settings can work: judged when the image is planned, not at boot.
+"""Check of an image's templates and of the settings tables that its modules read, so that mistakes show before a boot.
 
-Each template is rendered with two examples of good settings, one with every default and one with every key set, and
-as it is rendered when the settings are refused. Names in branches that no example takes are looked up.
+Each template is rendered for three cases: good settings with all defaults, good settings with every key set, and
+rejected settings. In branches that none of these takes, names are looked up in the schema.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MACHINE = {"hostname": "hub", "addresses": ["192.0.2.1"], "public_ipv4": "", "me
 
 
 def check(definition: Definition) -> None:
-    """Judge the modules of an image.
+    """Check the modules of an image.
 
     :raises DefinitionError: a module reads a table that the image does not have, or a template cannot be rendered.
     """
@@ -57,7 +57,7 @@ def check(definition: Definition) -> None:
 
 
 def examples(schema: Schema, modules: Mapping[str, Module]) -> Iterator[dict[str, Any]]:
-    """What templates may meet: the context of `hubsmith.guest`, the one with every key set first."""
+    """Yield example contexts of templates (:mod:`hubsmith.guest`). In the first, every key is set."""
     always = {
         "machine": MACHINE,
         "ports": [port for module in modules.values() for port in module.ports],
@@ -72,7 +72,7 @@ def examples(schema: Schema, modules: Mapping[str, Module]) -> Iterator[dict[str
 
 
 def _settings(schema: Schema, *, full: bool) -> Settings:
-    """The settings of a file that sets every key, or of an empty one."""
+    """Return settings in which every key is set, or those of an empty file."""
     tables: dict[str, Any] = {}
     for name, one in schema.tables.items():
         value = _filled(one.model, full=full)
@@ -81,7 +81,7 @@ def _settings(schema: Schema, *, full: bool) -> Settings:
 
 
 def _filled(model: type[Table], *, full: bool) -> Table:
-    """A table with the examples of its keys, or with those of the required ones alone."""
+    """Return a table with example values for all keys, or for the required keys only."""
     return model.model_construct(
         **{key: _example(field) for key, field in model.model_fields.items() if full or field.is_required()}
     )
@@ -95,14 +95,14 @@ def _example(field: FieldInfo) -> Any:
     example = field.examples[0] if field.examples else None
     try:
         return TypeAdapter(kind).validate_python(example)
-    except ValidationError:  # keys, certificates and hashes are shortened
+    except ValidationError:  # examples of keys, certificates and hashes are abbreviated
         return tuple(example) if isinstance(example, list) else example
 
 
 def _problems(template: Template, contexts: list[dict[str, Any]], schema: Schema, root: Path) -> list[str]:
-    """What is wrong with a template.
+    """Return the problems of a template.
 
-    :param contexts: what it may meet, the one with every key set first.
+    :param contexts: example contexts. In the first, every key is set.
     """
     where = os.path.relpath(template.source, root)
     try:
@@ -121,7 +121,7 @@ def _problems(template: Template, contexts: list[dict[str, Any]], schema: Schema
 
 
 def _unknown(tree: nodes.Template, context: Mapping[str, Any], schema: Schema) -> Iterator[tuple[int, str]]:
-    """Names below `settings`, `facts`, `secrets` and `machine` that are not there, with their lines."""
+    """Yield line and message for each unknown name below `settings`, `facts`, `secrets` and `machine`."""
     for node in tree.find_all(nodes.Getattr):
         path = [node.attr]
         inner: nodes.Node = node.node

@@ -39,7 +39,7 @@ def place_of(root: Path) -> Path:
 
 
 def make(
-    root: Path, image: str, *, key: Path, say: Callable[[str], None], version: str | None = None,
+    root: Path, image: str, *, key: Path, progress: Callable[[str], None], version: str | None = None,
     since: Path | None = None,
 ) -> Release:  # fmt: skip
     """Create `out/releases/IMAGE-VERSION` atomically. An existing release of the same image is left unchanged.
@@ -47,14 +47,14 @@ def make(
     :param root: project tree.
     :param image: name of the image.
     :param key: key for the signature.
-    :param say: called with one line per step.
+    :param progress: called with one line per step.
     :param version: by default the date of the newest package and the start of the manifest's checksum.
     :param since: release that the notes compare with; by default the latest.
     :raises HubsmithError: the image is not built, does not match this tree, or is not proven; the version is already
         used for another image; or the key cannot be used.
     """
     output = Output.of(root, image)
-    say("checking the image against its checksum, plan and report")
+    progress("checking the image against its checksum, plan and report")
     sha256 = _proven(root, output)
     manifest = output.manifest
     version = check_version(default_version(output) if version is None else version)
@@ -79,12 +79,12 @@ def make(
             if (output.folder / name).is_file():
                 shutil.copyfile(output.folder / name, partial / name)
         run(["cp", "--reflink=auto", "--sparse=always", output.disk, release.qcow2])
-        say("writing the raw disk")
+        progress("writing the raw disk")
         run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", release.qcow2, release.raw])
         text = notes(about, manifest, previous.manifest if previous else None, release.report)
         files.write(partial / NOTES, text)
         files.write(partial / ABOUT, files.canonical(about.model_dump(mode="json")))
-        say("signing the checksums")
+        progress("signing the checksums")
         (partial / SUMS).write_text(files.sums(partial))
         signature.sign(partial / SUMS, key)
         os.sync()

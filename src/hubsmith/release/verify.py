@@ -25,17 +25,17 @@ class Finding:
     why: str = ""
 
 
-def verify(folder: Path, keys: Path, say: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
+def verify(folder: Path, keys: Path, report: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
     """Check everything and return all results.
 
     :param keys: file with trusted public keys.
-    :param say: called with each result.
+    :param report: called with each result.
     :raises HubsmithError: the folder is not a release, or the file of keys is missing.
     """
     release, found = Release.load(folder), []
     for finding in _findings(release, keys):
         found.append(finding)
-        say(finding)
+        report(finding)
     return found
 
 

@@ -1,1 +1,1 @@
-"""The launch-time settings (``/etc/hubsmith/settings.toml``): schema, checks, reference."""
+"""Launch-time settings (``/etc/hubsmith/settings.toml``): schema, validation and reference."""

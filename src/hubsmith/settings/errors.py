@@ -1,4 +1,4 @@
-"""The problems of a settings file: all of them at once, each with its place and its remedy."""
+"""Problems of a settings file. They are reported all at once, each with its location and a hint."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hubsmith.errors import DefinitionError
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of a settings file.
 
-    :ivar key: the path of the key, such as ``users[1].name``; empty for the file as a whole.
-    :ivar what: one sentence, free of values: it may be shown in public.
-    :ivar line: line in the file, counted from 1, when it is known.
-    :ivar value: the value as it would be written in TOML, unless it is a secret or very long.
-    :ivar hint: the nearest known key, or what is allowed.
+    :ivar key: path of the key, such as ``users[1].name``; empty for the whole file.
+    :ivar what: one sentence without values, so that it may be public.
+    :ivar line: line in the file, counted from 1, if known.
+    :ivar value: the value in TOML notation, unless it is secret or very long.
+    :ivar hint: the nearest known key, or the allowed values.
     """
 
     key: str
@@ -26,12 +26,12 @@ class Problem:
 
     @property
     def public(self) -> str:
-        """Where and what, without any value."""
+        """Location and problem without the value."""
         place = f"line {self.line}" if self.line else ""
         return ": ".join(part for part in (place, self.key, self.what) if part)
 
     def render(self, file: str) -> str:
-        """All that is known, for the operator: one line and, for a hint, a second one."""
+        """Return the full message for the operator: one line, and a second one for the hint."""
         place = f"{file}:{self.line}" if self.line else file
         value = f" ({self.value})" if self.value is not None else ""
         text = ": ".join(part for part in (place, f"{self.key}{value}" if self.key else "", self.what) if part)
@@ -39,7 +39,7 @@ class Problem:
 
 
 class SettingsError(DefinitionError):
-    """The settings are missing or bad (exit code 3); knows every problem."""
+    """The settings are missing or invalid (exit code 3). Contains all problems."""
 
     def __init__(self, file: str, problems: tuple[Problem, ...]) -> None:
         self.file, self.problems = file, problems
@@ -50,5 +50,5 @@ class SettingsError(DefinitionError):
         return "\n".join([f"{self.file}: {self.what}", *(f"  {p.render(self.file)}" for p in self.problems)])
 
     def as_json(self) -> dict[str, object]:
-        """For scripts: the file and a list of problems."""
+        """Return the file and its problems as JSON data."""
         return {"file": self.file, "problems": [asdict(problem) for problem in self.problems]}

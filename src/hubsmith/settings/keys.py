@@ -1,4 +1,4 @@
-"""Keys by which the machines of a cluster know each other, and the pins that tell them apart."""
+"""Private keys of a deployment, and pins (fingerprints) of their public keys."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from cryptography.hazmat.primitives.serialization import (
 
 
 def new_private_key() -> str:
-    """An Ed25519 private key (PEM, PKCS #8)."""
+    """Generate an Ed25519 private key (PEM, PKCS #8)."""
     key = Ed25519PrivateKey.generate()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def load_private_key(text: str) -> Ed25519PrivateKey:
-    """The key of a PEM text.
+    """Load an Ed25519 private key from PEM.
 
-    :raises ValueError: it is none, or of another kind.
+    :raises ValueError: the text is not a private key, or the key is of another type.
     """
     key = load_pem_private_key(text.encode(), None)
     if not isinstance(key, Ed25519PrivateKey):
@@ -32,11 +32,14 @@ def load_private_key(text: str) -> Ed25519PrivateKey:
 
 
 def pin(key: Ed25519PublicKey) -> str:
-    """By which others know a public key: ``sha256:`` and the digits of its SubjectPublicKeyInfo (as in RFC 7469)."""
+    """Return the pin of a public key: ``sha256:`` and the hex digest of its SubjectPublicKeyInfo (as in RFC 7469)."""
     info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return f"sha256:{hashlib.sha256(info).hexdigest()}"
 
 
 def pin_of(private_key: str) -> str:
-    """The :func:`pin` of the public key that belongs to a private one (PEM)."""
+    """Return the :func:`pin` of a private key's public key.
+
+    :param private_key: PEM.
+    """
     return pin(load_private_key(private_key).public_key())

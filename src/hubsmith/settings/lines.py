@@ -1,7 +1,7 @@
-"""Which line of a TOML file a key is on.
+"""Line numbers of the keys of a TOML file, for error messages.
 
-:mod:`tomllib` does not say it. The scan below is for error messages only: on a well-formed file it finds every
-``[table]``, ``[[array of tables]]`` and ``key = …`` line; keys inside inline tables get the line of the outer key.
+:mod:`tomllib` does not report lines. In a valid file, the scan below finds every ``[table]``, ``[[array of tables]]``
+and ``key = …`` line. Keys inside inline tables get the line of the outer key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _plain(dotted: str) -> str:
 
 
 def _open_quote(text: str) -> str | None:
-    """The delimiter of a multi-line string that begins in ``text`` and does not end there."""
+    """Return the delimiter of a multi-line string that begins in ``text`` and does not end there, else None."""
     for quote in _QUOTES:
         if text.count(quote) % 2:
             return quote
@@ -28,13 +28,13 @@ def _open_quote(text: str) -> str | None:
 
 
 def _depth(text: str) -> int:
-    """How many brackets of an array ``text`` leaves open; strings and comments are left out."""
+    """Return how many array brackets ``text`` leaves open, ignoring strings and comments."""
     bare = re.sub(r"\"(?:\\.|[^\"\\])*\"|'[^']*'|#.*", "", text)
     return bare.count("[") - bare.count("]")
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """The line of each key path, such as ``{"hub": 1, "hub.domain": 2, "users[0].name": 5}``."""
+    """Return the line of each key path, such as ``{"hub": 1, "hub.domain": 2, "users[0].name": 5}``."""
     lines: dict[str, int] = {}
     tables: dict[str, int] = {}
     prefix, quote, depth = "", None, 0
@@ -59,7 +59,7 @@ def key_lines(text: str) -> dict[str, int]:
 
 
 def nearest_line(lines: dict[str, int], path: str) -> int | None:
-    """The line of ``path``, or of the nearest key that encloses it."""
+    """Return the line of ``path``, or of the nearest enclosing key. None if there is none."""
     while path:
         if path in lines:
             return lines[path]

@@ -1,4 +1,4 @@
-"""From a settings file to checked :class:`Settings`, or to all of its problems at once."""
+"""Loading and validation of a settings file. All problems are reported at once."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from hubsmith.settings.scalars import Label, Secret, format_duration, format_siz
 from hubsmith.settings.schema import Schema
 from hubsmith.words import closest
 
-#: Clouds take far less user-data (OpenStack: 64 KiB): anything larger is another file by mistake.
+#: Limit in bytes. Clouds accept much less user-data (OpenStack: 64 KiB), so a larger file is given by mistake.
 LARGEST_FILE = 1024 * 1024
 
-#: What pydantic found, in our words: ``{name}`` is from the error's context.
+#: Messages for pydantic's error types. ``{name}`` is filled in from the error's context.
 SENTENCES = {
     "missing": "is missing",
     "string_type": "must be a string in quotes, not {got}",
@@ -53,17 +53,17 @@ TOML_TYPES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked settings.
+    """Validated settings.
 
-    :ivar tables: the value of every table of the schema: a ``Table``, or a tuple of them.
-    :ivar facts: what follows from them.
+    :ivar tables: value of each table of the schema: a ``Table``, or a tuple of them.
+    :ivar facts: values derived from the tables.
     """
 
     tables: Mapping[str, Any]
     facts: Mapping[str, Any]
 
     def plain(self) -> dict[str, Any]:
-        """The tables as JSON-like data: sizes in bytes, durations in seconds."""
+        """Return the tables as JSON data, with sizes in bytes and durations in seconds."""
         return {
             name: [one.model_dump(mode="json") for one in value]
             if isinstance(value, tuple)
@@ -73,9 +73,9 @@ class Settings:
 
 
 def load(path: Path, schema: Schema) -> Settings:
-    """Read and check a settings file.
+    """Read and validate a settings file.
 
-    :raises SettingsError: it is missing, unreadable, no TOML, or has bad values; all problems at once.
+    :raises SettingsError: the file is missing, unreadable, not TOML or invalid. It has all problems.
     """
     try:
         with path.open("rb") as file:
@@ -88,9 +88,10 @@ def load(path: Path, schema: Schema) -> Settings:
 
 
 def parse(data: bytes, file: str, schema: Schema) -> Settings:
-    """Check the bytes of a settings file; ``file`` is its name in messages.
+    """Validate the bytes of a settings file.
 
-    :raises SettingsError: all problems at once.
+    :param file: name of the file for messages.
+    :raises SettingsError: the file is invalid. It has all problems.
     """
     text = _decode(data, file)
     try:
@@ -108,7 +109,7 @@ def parse(data: bytes, file: str, schema: Schema) -> Settings:
 
 
 def check(raw: Mapping[str, Any], schema: Schema) -> tuple[dict[str, Any], list[Problem]]:
-    """The value of every table that is well-formed, and all problems; they know no lines yet."""
+    """Return the value of each valid table, and all problems. The problems have no line numbers yet."""
     tables: dict[str, Any] = {}
     problems: list[Problem] = []
     for key in raw:
@@ -121,8 +122,9 @@ def check(raw: Mapping[str, Any], schema: Schema) -> tuple[dict[str, Any], list[
         except ValidationError as error:
             problems += (_problem(name, detail, raw, schema) for detail in error.errors(include_url=False))
     for rule in schema.rules:
-        if all(name in tables for name in rule.tables):
-            values = (tables[name] for name in rule.tables)
+        if schema.tables_of(rule) <= tables.keys():
+            facts = schema.facts_of(tables, rule.facts)
+            values = [*(tables[name] for name in rule.tables), *(facts[name] for name in rule.facts)]
             problems += (_found(key, what, raw, schema) for key, what in rule.judge(*values))
     return tables, problems
 
@@ -152,12 +154,12 @@ def _syntax_problem(error: tomllib.TOMLDecodeError, text: str) -> Problem:
     line = int(place[1]) if place else len(text.splitlines())
     message = re.sub(r"\('([^']*)',\)", r"[\1]", message)
     column = f" in column {place[2]}" if place else " at the end of the file"
-    # Keys may be repeated by the parser, values are not: they could be secrets.
+    # The parser's message may repeat keys, but not values, which could be secrets.
     return Problem("", f"not TOML{column}: {message[0].lower() + message[1:]}", line)
 
 
 def _walk(name: str, loc: tuple[int | str, ...], schema: Schema) -> tuple[str, FieldInfo | None]:
-    """The key path in our writing, and the field of the schema that it leads to (none for a table itself)."""
+    """Return the key path as written in messages, and the field that it leads to (None for a table itself)."""
     path, found = name, None
     known = schema.tables[name].model.model_fields
     for part in loc:
@@ -171,7 +173,7 @@ def _walk(name: str, loc: tuple[int | str, ...], schema: Schema) -> tuple[str, F
 
 
 def _fields(annotation: Any) -> dict[str, FieldInfo]:
-    """The fields of the table that an annotation (``Hub``, ``tuple[User, ...]``) leads to; none for other types."""
+    """Return the fields of the table in an annotation (``Hub``, ``tuple[User, ...]``); empty for other types."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation.model_fields
     return next((fields for argument in get_args(annotation) if (fields := _fields(argument))), {})
@@ -190,7 +192,7 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def _shown(value: Any, field: FieldInfo | None) -> str | None:
-    """The value for the operator's eyes, when it is short, scalar and no secret."""
+    """Return a value for the operator's messages if it is short, scalar and no secret, else None."""
     if isinstance(value, list | dict) or (field and is_secret(field)):
         return None
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
@@ -207,7 +209,7 @@ def _value(raw: Any, path: str) -> Any:
 
 
 def _found(key: str, what: str, raw: Mapping[str, Any], schema: Schema) -> Problem:
-    """A rule's finding, with the value that it is about."""
+    """Convert a rule's finding to a problem with the value that it is about."""
     value = _value(raw, key)
     loc = tuple(int(p) if p.isdigit() else p for p in re.findall(r"[^.\[\]]+", key))
     _, field = _walk(str(loc[0]), loc[1:], schema)
@@ -215,9 +217,9 @@ def _found(key: str, what: str, raw: Mapping[str, Any], schema: Schema) -> Probl
 
 
 def _unknown(path: str, schema: Schema, known: Mapping[str, Any] | None = None) -> Problem:
-    """A table, or a key of a table, that the image does not have.
+    """Return the problem of an unknown table or key.
 
-    :param known: the keys of that table.
+    :param known: known keys of the table; None for an unknown table.
     """
     kind = "table" if known is None else "key"
     known = schema.tables if known is None else known
@@ -230,7 +232,7 @@ def _unknown(path: str, schema: Schema, known: Mapping[str, Any] | None = None) 
 
 
 def _stray(key: str, schema: Schema) -> Problem:
-    """A key above the first table."""
+    """Return the problem of a key above the first table."""
     homes = [table.title for table in schema.tables.values() if key in table.model.model_fields]
     return Problem(key, "a key outside of any table" + (f"; it belongs under `{homes[0]}`" if homes else ""))
 
@@ -252,7 +254,7 @@ def _problem(name: str, detail: ErrorDetails, raw: Mapping[str, Any], schema: Sc
 
 
 def _bound(value: Any, field: FieldInfo | None) -> Any:
-    """A limit as it would be written in the file."""
+    """Return a limit as it is written in the file."""
     labels = [mark.text for mark in field.metadata if isinstance(mark, Label)] if field else []
     if "size" in labels and isinstance(value, int):
         return format_size(value)

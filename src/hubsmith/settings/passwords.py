@@ -1,4 +1,4 @@
-"""Passwords to hand out, and password hashes for ``users.password_hash``."""
+"""One-time passwords, and password hashes for ``users.password_hash``."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import bcrypt
 
 from hubsmith.errors import HubsmithError
 
-#: Below this length guessing is too easy for a login that faces the internet (NIST SP 800-63B asks for 8 or more).
+#: Minimum length. Shorter passwords are too easy to guess for a public login (NIST SP 800-63B asks for 8 or more).
 SHORTEST = 8
-#: bcrypt reads no further; longer pass phrases would be cut off in silence.
+#: Maximum length in bytes. bcrypt would silently ignore the rest.
 LONGEST_BYTES = 72
-#: Of a one-time password: 12 characters of 5 bits each, in groups that are easy to type.
+#: A one-time password has 12 characters of 5 bits each, in groups that are easy to type.
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _GROUPS, _GROUP = 3, 4
 
 
 def one_time_password() -> str:
-    """A password to hand out."""
+    """Generate a one-time password."""
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
 
 
 def hash_password(password: str, *, cost: int = 12) -> str:
-    """A bcrypt hash of a password, in the crypt(5) format that Debian's PAM verifies.
+    """Hash a password with bcrypt, in the crypt(5) format that Debian's PAM verifies.
 
-    :param cost: the logarithm of the work, 4 to 31; each step doubles the time of a login.
+    :param cost: binary logarithm of the number of rounds, 4 to 31. Each step doubles the time of a login.
     :raises HubsmithError: the password is too short or too long.
     """
     if len(password) < SHORTEST:

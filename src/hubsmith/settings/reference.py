@@ -1,4 +1,4 @@
-"""``docs/operators/settings.md``, made from the schema: it cannot say anything else than what is checked."""
+"""Generator of ``docs/operators/settings.md`` from the schema, so that the page always matches the checks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = """\
 
 <!-- Made from the schema by `hubsmith settings reference --write`. Do not edit. -->
 
-A machine is told what it is by one file, `/etc/hubsmith/settings.toml`, which cloud-init writes from user-data:
+All settings of a machine are in one file, `/etc/hubsmith/settings.toml`. cloud-init writes it from user-data:
 
 ```yaml
 #cloud-config
@@ -41,15 +41,15 @@ write_files:
       password_hash = "$2b$12$…"
 ```
 
-- `hubsmith settings check FILE` says on your own computer everything that the machine would say, with line numbers;
-  `--image` names the image that the machine is made of.
+- `hubsmith settings check FILE` reports on your own computer every problem that the machine would find, with line
+  numbers. `--image` names the machine's image.
 - `hubsmith settings hash-password` makes a `password_hash`.
 - After an edit on the machine: `sudo hubsmith apply`, then `hubsmith status`.
-- When the file is missing or has a mistake, the machine boots, serves no hub, and says why: on its console, on its
-  web page, in its journal, and with `hubsmith status`.
+- If the file is missing or invalid, the machine boots but serves no hub. The reason is on its console, on its web page,
+  in its journal, and in the output of `hubsmith status`.
 
-A size is a number and `K`, `M`, `G` or `T` (powers of 1024), such as `"512M"`. A duration is `"90s"`, `"10m"`,
-`"1h30m"` or `"2d"`. Every key that is not marked *required* may be left out.
+A size is a number with `K`, `M`, `G` or `T` (powers of 1024), such as `"512M"`. A duration is `"90s"`, `"10m"`,
+`"1h30m"` or `"2d"`. Every key is optional unless it is marked *required*.
 """
 SCALARS = {str: "string", bool: "true or false", int: "whole number", float: "number"}
 
@@ -63,7 +63,7 @@ def _labels(annotation: Any) -> Iterator[str]:
 
 
 def _type(field: FieldInfo) -> str:
-    """The type of a field in words."""
+    """Return the type of a field in words."""
     annotation: Any = field.annotation
     own = [mark.text for mark in field.metadata if isinstance(mark, Label)]
     if get_origin(annotation) in (Union, UnionType):
@@ -79,7 +79,7 @@ def _type(field: FieldInfo) -> str:
 
 
 def _written(value: Any, kind: str) -> str:
-    """A value as it is written in TOML."""
+    """Return a value in TOML notation."""
     if kind == "size" and isinstance(value, int):
         value = format_size(value)
     elif kind == "duration" and isinstance(value, int):
@@ -106,9 +106,9 @@ def _images(names: tuple[str, ...]) -> str:
 
 
 def _row(name: str, field: FieldInfo, only: tuple[str, ...]) -> str:
-    """A line of a table.
+    """Return a row of a table.
 
-    :param only: the images that have this key, when others have the table without it.
+    :param only: the images with this key, if other images have the table without it.
     """
     kind = _type(field)
     example = _written(field.examples[0], kind) if field.examples else ""
@@ -119,7 +119,7 @@ def _row(name: str, field: FieldInfo, only: tuple[str, ...]) -> str:
 
 
 def tables(schema: Schema) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every table of the settings, as it is headed in TOML, and its model; a table comes before those inside it."""
+    """Yield the TOML header and the model of each table. A table comes before its inner tables."""
     for name, table in schema.tables.items():
         yield table.title, table.model
         yield from _inner(table.model, f"{name}.")
@@ -137,15 +137,15 @@ def _inner(model: type[BaseModel], above: str) -> Iterator[tuple[str, type[BaseM
 
 
 def reference(schema: Schema, readers: Mapping[str, tuple[str, ...]]) -> str:
-    """The whole page as Markdown.
+    """Return the whole page as Markdown.
 
-    :param schema: of all images together.
-    :param readers: the images to name for each table and each key.
+    :param schema: combined schema of all images.
+    :param readers: images that read each table and each key.
     """
     parts = [HEAD]
     for title, model in tables(schema):
         path = title.strip("[]")
-        # A table inside another one is where the key is that holds it.
+        # An inner table is in the same images as the key that holds it.
         images = readers[".".join(path.split(".")[:2])]
         rows = [
             _row(name, field, found if (found := readers.get(f"{path}.{name}", images)) != images else ())

@@ -1,7 +1,7 @@
-"""Sizes, durations and the other scalar types of the settings.
+"""Scalar types of the settings, such as sizes and durations.
 
-A size is written ``"512M"`` or ``"2G"`` (powers of 1024) and kept as bytes; a duration is written ``"90s"``,
-``"10m"``, ``"1h30m"`` or ``"2d"`` and kept as seconds. A plain integer is bytes or seconds.
+A size is written ``"512M"`` or ``"2G"`` (powers of 1024) and stored in bytes. A duration is written ``"90s"``,
+``"10m"``, ``"1h30m"`` or ``"2d"`` and stored in seconds. Plain integers are bytes or seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 @dataclass(frozen=True)
 class Label:
-    """How the reference and the errors name a type."""
+    """Name of a type in the reference and in error messages."""
 
     text: str
 
@@ -32,9 +32,9 @@ class Secret:
 
 
 def parse_size(value: Any) -> int:
-    """Bytes from ``"512M"``, ``"2G"``, ``"1.5 GiB"`` or an integer.
+    """Parse a size such as ``"512M"``, ``"2G"`` or ``"1.5 GiB"``, or an integer, and return bytes.
 
-    :raises ValueError: it is no size.
+    :raises ValueError: the value is not a size.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
@@ -44,9 +44,9 @@ def parse_size(value: Any) -> int:
 
 
 def parse_duration(value: Any) -> int:
-    """Seconds from ``"90s"``, ``"10m"``, ``"1h30m"``, ``"2d"`` or an integer.
+    """Parse a duration such as ``"90s"``, ``"10m"``, ``"1h30m"`` or ``"2d"``, or an integer, and return seconds.
 
-    :raises ValueError: it is no duration.
+    :raises ValueError: the value is not a duration.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
@@ -56,9 +56,9 @@ def parse_duration(value: Any) -> int:
 
 
 def one_line(value: str) -> str:
-    """Text without line breaks and other control characters.
+    """Validate text without line breaks and other control characters.
 
-    :raises ValueError: it has some.
+    :raises ValueError: the text has some.
     """
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         raise ValueError("one line of plain text is wanted, without control characters")
@@ -66,7 +66,7 @@ def one_line(value: str) -> str:
 
 
 def format_size(size: int) -> str:
-    """The shortest exact writing of a size in bytes, such as ``2G``."""
+    """Return the shortest exact notation of a size in bytes, such as ``2G``."""
     for suffix, unit in reversed(SIZE_UNITS.items()):
         if size and size % unit == 0:
             return f"{size // unit}{suffix}"
@@ -74,7 +74,7 @@ def format_size(size: int) -> str:
 
 
 def format_duration(seconds: int) -> str:
-    """The shortest exact writing of a duration in seconds, such as ``1h30m``."""
+    """Return the shortest exact notation of a duration in seconds, such as ``1h30m``."""
     text, rest = "", seconds
     for suffix, unit in DURATION_UNITS.items():
         count, rest = divmod(rest, unit)

@@ -1,6 +1,6 @@
-"""The settings that an image understands: composed of what its modules declare in their ``settings.py``.
+"""Schema of an image's settings, composed of the ``settings.py`` of its modules.
 
-Composition depends on names alone, not on the order of the modules.
+The order of the modules does not matter.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from hubsmith.settings.tables import Choice, Fact, FromModules, Provider, Rule, 
 
 @dataclass(frozen=True)
 class Part:
-    """What one module's ``settings.py`` declares."""
+    """Declarations of one module's ``settings.py``."""
 
     file: Path
     tables: tuple[type[Table], ...] = ()
@@ -33,16 +33,16 @@ class Part:
 
     @property
     def topic(self) -> str:
-        """The module's name."""
+        """Name of the module."""
         return self.file.parent.name
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A table as the modules of an image make it.
+    """A table composed of the declarations of an image's modules.
 
-    :ivar many: a list of tables, ``[[name]]``.
-    :ivar topics: the modules that declare it.
+    :ivar many: whether it is a list of ``[[name]]`` tables.
+    :ivar topics: modules that declare it.
     """
 
     name: str
@@ -52,21 +52,21 @@ class Composed:
 
     @property
     def annotation(self) -> Any:
-        """The type of its value."""
+        """Type of the table's value."""
         return tuple[self.model, ...] if self.many else self.model  # type: ignore[name-defined]
 
     @property
     def title(self) -> str:
-        """Its head as it is written in TOML."""
+        """Header of the table in TOML."""
         return f"[[{self.name}]]" if self.many else f"[{self.name}]"
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a settings file may hold and what must be true of it.
+    """The tables of a settings file, and the rules and facts about them.
 
-    :ivar image: whose schema it is; empty inside an appliance, which knows no other.
-    :ivar elsewhere: the images that know a table or key (``users``, ``users.quota``), for errors about unknown ones.
+    :ivar image: name of the image; empty inside an appliance.
+    :ivar elsewhere: other images that have a table or key (``users``, ``users.quota``), for errors about unknown keys.
     """
 
     tables: Mapping[str, Composed]
@@ -76,15 +76,23 @@ class Schema:
     image: str = ""
     elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def facts_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Every fact of the image.
+    def tables_of(self, rule: Rule) -> set[str]:
+        """Return the tables that must be valid before a rule is checked."""
+        of_facts = (provider.tables for provider in self.providers if provider.fact in rule.facts)
+        return set(rule.tables).union(*of_facts)
 
-        :param values: the checked value of each table.
-        :raises DefinitionError: two modules provide the same one.
+    def facts_of(self, values: Mapping[str, Any], names: Container[str] | None = None) -> dict[str, Any]:
+        """Compute facts of the image.
+
+        :param values: validated value of each table that they depend on.
+        :param names: facts to compute, by default all.
+        :raises DefinitionError: two modules provide the same fact.
         """
         found: dict[str, Any] = {}
         by: dict[str, str] = {}
         for provider in self.providers:
+            if names is not None and provider.fact not in names:
+                continue
             if (value := provider.compute(*(values[name] for name in provider.tables))) is None:
                 continue
             topic = Path(provider.compute.__code__.co_filename).parent.name
@@ -98,12 +106,12 @@ class Schema:
 
 
 def read_part(file: Path) -> Part:
-    """Run a module's ``settings.py`` and collect its declarations, in their order.
+    """Run a module's ``settings.py`` and return its declarations, in their order.
 
-    :raises DefinitionError: it cannot be run.
+    :raises DefinitionError: the file cannot be run.
     """
-    # Not a name that anybody can import: one process may read several trees. Pydantic looks there for what the
-    # annotations of a table name.
+    # The name cannot be imported, because one process may read several trees. Pydantic resolves a table's annotations
+    # through `sys.modules`.
     name = f"settings of {file}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec and spec.loader
@@ -128,7 +136,7 @@ def read_part(file: Path) -> Part:
 
 
 def _place(error: BaseException, file: Path) -> str:
-    """The file and the line of it that an error comes from."""
+    """Return the file and line in which an error was raised."""
     if isinstance(error, SyntaxError) and error.filename == str(file):
         return f"{_name(file)}:{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
@@ -136,14 +144,14 @@ def _place(error: BaseException, file: Path) -> str:
 
 
 def _name(file: Path) -> str:
-    """How errors call it."""
+    """Return the file's name for error messages."""
     return f"modules/{file.parent.name}/{file.name}"
 
 
 def read_parts(folder: Path, topics: Iterable[str] | None = None) -> list[Part]:
-    """The declarations of the modules below ``folder``, in alphabetical order.
+    """Return the declarations of the modules below ``folder``, in alphabetical order.
 
-    :param topics: of these modules only.
+    :param topics: names of the modules; by default all.
     :raises DefinitionError: a ``settings.py`` cannot be run.
     """
     files = sorted(folder.glob("*/settings.py"))
@@ -152,10 +160,10 @@ def read_parts(folder: Path, topics: Iterable[str] | None = None) -> list[Part]:
 
 
 def compose(parts: Iterable[Part]) -> Schema:
-    """The schema of an image.
+    """Compose the schema of an image.
 
-    :param parts: of its modules.
-    :raises DefinitionError: the modules contradict each other, or refer to what none of them declares.
+    :param parts: declarations of its modules.
+    :raises DefinitionError: declarations contradict each other, or refer to something that no module declares.
     """
     parts = sorted(parts, key=lambda part: part.topic)
     tables = _tables(parts)
@@ -173,10 +181,12 @@ def compose(parts: Iterable[Part]) -> Schema:
                 if name not in tables:
                     what = f"no module of the image declares the table `{name}`"
                     raise DefinitionError(what, where=_where(part, function))
-        for provider in part.providers:
-            if provider.fact not in facts:
-                what = f"no module of the image declares the fact {provider.fact!r}"
-                raise DefinitionError(what, where=_where(part, provider.compute))
+        used = [(name, rule.judge) for rule in part.rules for name in rule.facts]
+        used += [(provider.fact, provider.compute) for provider in part.providers]
+        for name, function in used:
+            if name not in facts:
+                what = f"no module of the image declares the fact {name!r}"
+                raise DefinitionError(what, where=_where(part, function))
     return Schema(
         tables=tables,
         rules=tuple(rule for part in parts for rule in part.rules),
@@ -236,14 +246,14 @@ def _composed(name: str, declared: list[tuple[Part, type[Table]]], choices: Mapp
     topics = tuple(part.topic for part, _ in declared)
     if len(models) == 1 and not replaced:
         return Composed(name, models[0], many.pop(), topics)
-    # A subclass of each declaration: a rule gets what it was written for. Fields keep the order of the modules.
+    # A subclass of all declarations, so that each rule gets the type that it expects. Fields are in the modules' order.
     text = " ".join(model.__doc__ for model in models if model.__doc__)
     made = create_model(name.capitalize(), __base__=tuple(reversed(models)), __doc__=text, **replaced)
     return Composed(name, made, many.pop(), topics)
 
 
 def _choice_field(key: str, info: FieldInfo, choices: Mapping[str, list[Choice]], part: Part) -> tuple[Any, Any]:
-    """Type and field of a key whose values come from the modules of the image."""
+    """Return type and field of a key whose values the image's modules declare."""
     found = choices.get(key, [])
     values = [one.value for one in found]
     if not found:
@@ -259,7 +269,7 @@ def _choice_field(key: str, info: FieldInfo, choices: Mapping[str, list[Choice]]
 
 
 def keys_of(schema: Schema) -> Iterator[str]:
-    """Every table and every key of a table: ``users``, ``users.name``."""
+    """Yield every table and every key of a table: ``users``, ``users.name``."""
     for name, one in schema.tables.items():
         yield name
         yield from (f"{name}.{key}" for key in one.model.model_fields)

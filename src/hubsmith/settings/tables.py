@@ -1,15 +1,15 @@
-"""How a module declares its settings: what ``modules/<topic>/settings.py`` is made of.
+"""Declarations for ``modules/<topic>/settings.py``: tables, rules, choices and facts.
 
-A table is a class, its keys are fields with type, default, example and description: the checks, the error messages and
-``docs/operators/settings.md`` are made of them. Several modules may declare the same table: an image's table has the
-fields of all of its modules. A module can add to a machine's settings, besides tables:
+A table is a class. Its keys are fields with type, default, example and description. Checks, error messages and
+``docs/operators/settings.md`` are generated from them. If several modules declare the same table, the image's table has
+the fields of all of them. Besides tables, a module can declare:
 
-- :func:`rule`: what must hold between fields;
-- :func:`choice`: a value of a :data:`Choices` field of another module, such as one more `spawner.kind`;
-- :func:`fact` and :func:`provides`: what follows from the settings. The module that needs a fact declares it with
-  its default, the module that knows better provides it. Templates and hooks get all facts of the image.
+- :func:`rule`: a condition on several fields;
+- :func:`choice`: a value of another module's :data:`Choices` field, such as one more `spawner.kind`;
+- :func:`fact` and :func:`provides`: a value derived from the settings. The module that needs a fact declares it with a
+  default, and another module may provide it. Templates and hooks get all facts of the image.
 
-The sentences of checks and rules never repeat a value: some values are secrets, and the status page is public.
+Messages of checks and rules never repeat a value: some values are secrets, and the status page is public.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = [
     "fact", "provides", "rule", "table",
 ]  # fmt: skip
 
-#: The key (``users[0].name``) and what is wrong with it.
+#: Key path (``users[0].name``) and what is wrong there.
 Finding = tuple[str, str]
 Findings = Iterator[Finding]
 
 
 class Table(BaseModel):
-    """A table of the settings: frozen, and an unknown key is an error."""
+    """Base class of the settings' tables. Instances are frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -43,9 +43,9 @@ TableT = TypeVar("TableT", bound=Table)
 
 
 def table(name: str, *, many: bool = False) -> Callable[[type[TableT]], type[TableT]]:
-    """Declare a top-level table of the settings; its docstring is the table's description.
+    """Declare a class as a top-level table of the settings. Its docstring is the table's description.
 
-    :param many: each ``[[name]]`` is one of a list.
+    :param many: the table is a list of ``[[name]]`` tables.
     """
 
     def declare(model: type[TableT]) -> type[TableT]:
@@ -57,16 +57,16 @@ def table(name: str, *, many: bool = False) -> Callable[[type[TableT]], type[Tab
 
 @dataclass(frozen=True)
 class FromModules:
-    """Marks a field whose values are the :func:`choice` of the image's modules."""
+    """Marks a field whose possible values the image's modules declare with :func:`choice`."""
 
 
-#: The type of such a field.
+#: Type of a field whose values the image's modules declare.
 Choices = Annotated[str, Strict(), FromModules()]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of a :data:`Choices` field."""
+    """A possible value of a :data:`Choices` field."""
 
     key: str
     value: str
@@ -75,46 +75,50 @@ class Choice:
 
 
 def choice(key: str, value: str, description: str, *, default: bool = False) -> Choice:
-    """Add a value to a :data:`Choices` field.
+    """Declare a possible value of a :data:`Choices` field.
 
     :param key: table and field, such as ``spawner.kind``.
-    :param default: it is meant when the key is left out; the only choice of an image always is.
+    :param default: this is the field's default. The only choice of an image is always the default.
     """
     return Choice(key, value, description, default)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold between fields; ``judge`` is called with the values of ``tables``."""
+    """A condition on several fields.
+
+    ``judge`` is called with the values of ``tables``, then those of ``facts``, and yields the violations.
+    """
 
     tables: tuple[str, ...]
     judge: Callable[..., Findings]
+    facts: tuple[str, ...] = ()
 
 
-def rule(*tables: str) -> Callable[[Callable[..., Findings]], Rule]:
-    """Register a rule: it is judged when each of ``tables`` is well-formed by itself."""
-    return lambda function: Rule(tables, function)
+def rule(*tables: str, facts: tuple[str, ...] = ()) -> Callable[[Callable[..., Findings]], Rule]:
+    """Declare a function as a rule. It is called if ``tables``, and those that ``facts`` depend on, are valid."""
+    return lambda function: Rule(tables, function, facts)
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that follows from the settings, and what it is when no module knows better."""
+    """A value derived from the settings, with the default for the case that no module provides it."""
 
     name: str
     default: Any
 
 
 def fact(name: str, *, default: Any) -> Fact:
-    """Declare a fact that this module needs. Facts hold no secrets: every module of the image sees them.
+    """Declare a fact that this module needs. Facts must not contain secrets: every module of the image sees them.
 
-    :param name: unique in the image.
+    :param name: name, unique in the image.
     """
     return Fact(name, default)
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Computes a fact; ``compute`` is called with the values of ``tables``, and None means nothing to say."""
+    """Function that computes a fact from the values of ``tables``. None means that it does not provide the fact."""
 
     fact: str
     tables: tuple[str, ...]
@@ -122,5 +126,5 @@ class Provider:
 
 
 def provides(fact: str, *tables: str) -> Callable[[Callable[..., Any]], Provider]:
-    """Register a function that computes a fact from ``tables``; None: this module has nothing to say."""
+    """Declare a function that computes a fact from ``tables``. It may return None to not provide the fact."""
     return lambda function: Provider(fact, tables, function)

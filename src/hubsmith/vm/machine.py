@@ -135,10 +135,10 @@ class VirtualMachine:
             with contextlib.suppress(OSError, ValueError):
                 self.started_at = int((self.folder / _STARTED).read_text())
             self.ports = forwarded(self.qmp.human("info usernet"))
-            self.let_go()
+            self.detach()
         return self.running
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """Detach: close all connections; the machine keeps running."""
         self._before_freeze()
         self._hang_up()
@@ -380,7 +380,7 @@ class VirtualMachine:
         listening = forwarded(self.qmp.human("info usernet"))
         self.ports = {guest: listening[guest] for guest in self.ports}
         if self.testbed.persistent:
-            self.let_go()
+            self.detach()
 
     def _try_launch(self, ports: Mapping[int, int], incoming: bool, timeout: float) -> None:
         for name in (command.MONITOR, command.AGENT):

@@ -119,7 +119,7 @@ class PersistentMachines:
     def close(self) -> None:
         """Detach; the machines keep running."""
         for machine in self.machines:
-            machine.let_go()
+            machine.detach()
         for child in self._helpers:
             child.kill()
             child.wait(10)

@@ -1,1 +1,1 @@
-"""The stages of a build. Each runs alone inside the sandbox, as `python3 STAGE.py SPECIFICATION`, and writes `$out`."""
+"""Build stages. Each runs in a sandbox of its own, as `python3 STAGE.py SPECIFICATION`, and writes `$out`."""

@@ -1,7 +1,7 @@
-"""Stage `base`: packages and environments joined into one read-only root, before anything of the modules is in it.
+"""Stage `base`: one read-only root of the packages and environments, without the modules' files.
 
-Output: a folder with ``base.erofs``, ``entries.json`` (every path with type, mode, owner, size and checksum) and
-``early.json`` (what the stage `root` must read of the packages: accounts and units).
+Output: a folder with ``base.erofs``, ``entries.json`` (type, mode, owner, size and checksum of every path) and
+``early.json`` (files of the packages that the stage `root` must read: accounts and units).
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from pathlib import Path
 
 from hubsmith.build import erofs, rules, tree
 
-#: Where an image has its container images: for each `config.json`, `layers.json` and a folder for each layer, numbered
-#: from the lowest on. The module `docker` gives them to the engine.
+#: Folder of the container images. Each has `config.json`, `layers.json` and a numbered folder per layer, the lowest
+#: first. The module `docker` registers them with the engine.
 CONTAINERS = "usr/share/hubsmith/containers"
 
 
 def containers(built: list[dict[str, str]], epoch: int, tar: Path) -> Path:
-    """The layers of container images, unpacked at their places in the root, as a tar.
+    """Write a tar with the unpacked layers of container images, at their paths in the root.
 
-    :param built: `name` and `archive` (as :mod:`hubsmith.build.oci` writes it) of each.
-    :raises ValueError: a layer takes entries away from the one below.
+    :param built: `name` and `archive` (from :mod:`hubsmith.build.oci`) of each container image.
+    :returns: ``tar``.
+    :raises ValueError: a layer removes entries of a lower one.
     """
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as out:
         for parent in reversed(Path(CONTAINERS, "x").parents[:-1]):
@@ -48,7 +49,7 @@ def containers(built: list[dict[str, str]], epoch: int, tar: Path) -> Path:
 
 
 def _unpacked(archive: tarfile.TarFile, layer: str, place: str, out: tarfile.TarFile) -> int:
-    """Copy the entries of a layer to below a place; how many bytes its files have."""
+    """Copy the entries of a layer to a folder of the tar, and return the total size of its files in bytes."""
     size = 0
     with tarfile.open(fileobj=archive.extractfile(layer), mode="r:") as source:
         for member in source:
@@ -56,7 +57,7 @@ def _unpacked(archive: tarfile.TarFile, layer: str, place: str, out: tarfile.Tar
             if Path(path).name.startswith(tree.WHITEOUT):
                 raise ValueError(f"a layer of a container image takes away /{path}")
             member.name = f"{place}/{path}" if path else place
-            # A header has precedence over the name of the member.
+            # Path headers would override the member's new name.
             member.pax_headers = {
                 key: value for key, value in member.pax_headers.items() if key not in ("path", "linkpath")
             }
@@ -89,7 +90,7 @@ def main() -> None:
     tars = [Path(spec["packages"]), *map(Path, spec["envs"])]
     if spec["containers"]:
         tars.append(containers(spec["containers"], epoch, Path("/build/containers.tar")))
-    # The stage `root` gives it the identity of the image.
+    # The stage `root` sets the image's UUID.
     erofs.fill(out / "base.erofs", epoch, str(uuid.UUID(int=0)), lambda stream: join.write(tars, stream))
     tree.dump(join.entries, out / "entries.json")
     (out / "early.json").write_text(json.dumps(join.kept, sort_keys=True))

@@ -1,6 +1,6 @@
-"""Stage `container`: an image for container engines, of two layers: the packages, and what the modules bring.
+"""Stage `container`: a container image with two layers, the packages and the modules' files.
 
-Output: the files of a release, ``<name>.oci.tar`` among them.
+Output: a folder with ``<name>.oci.tar``, manifest, SBOM and checksums.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from hubsmith.build.tree import Overlay
 
 
 def layers(spec: dict[str, Any], manifest: dict[str, Any], folder: Path) -> tuple[list[tuple[str, Path]], tree.Entries]:
-    """Both layers as tars, and the entries of the whole root."""
+    """Write both layers as tars, and return them with the entries of the whole root."""
     epoch, modules = int(manifest["source_date_epoch"]), spec["modules"]
     packages, own = folder / "packages.tar", folder / "modules.tar"
-    # Nobody becomes root in there.
+    # No program in a container may be setuid.
     join = tree.Join(epoch, rules.container_path, rules.wanted_early, set_id=lambda path: False)
     with packages.open("wb") as stream:
         join.write([Path(spec["packages"]), *map(Path, spec["envs"])], stream)

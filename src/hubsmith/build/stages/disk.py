@@ -1,7 +1,7 @@
-"""Stage `disk`: the raw GPT disk alone, for `nix build` and for the tests.
+"""Stage `disk`: the raw GPT disk alone, for `nix build` and for tests.
 
-The stage `image` makes the same disk for itself: as an output of the way to the image, Nix would read and hash it once
-more, holes included.
+The stage `image` makes the same disk itself. If it used this stage's output, Nix would have to read and hash the whole
+disk again, including holes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage `image`: the files of a release, the disk among them."""
+"""Stage `image`: the output folder, with the disk, manifest, SBOM and checksums."""
 
 from __future__ import annotations
 

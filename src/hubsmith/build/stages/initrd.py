@@ -1,4 +1,4 @@
-"""Stage `initrd`: the kernel and a reproducible initrd, made by dracut inside the packages' own root.
+"""Stage `initrd`: the kernel, and a reproducible initrd that dracut makes inside the packages' root.
 
 Output: a folder with ``vmlinuz``, ``initrd`` and ``version``.
 """
@@ -16,7 +16,7 @@ ROOT = Path("/build/root")
 
 
 def unpack(tar: Path) -> None:
-    """Unpack the packages; everything in an initrd belongs to root, so one uid is enough."""
+    """Unpack the packages. Owners are not preserved, because all files of an initrd belong to root."""
     ROOT.mkdir()
     subprocess.run(
         ["tar", "--extract", f"--file={tar}", f"--directory={ROOT}", "--no-same-owner",
@@ -28,15 +28,15 @@ def unpack(tar: Path) -> None:
 
 
 def make(dracut: Path, out: Path) -> None:
-    """Run dracut in that root with the configuration and the module of modules/boot/dracut."""
+    """Run dracut in the root, with the configuration and the module in modules/boot/dracut."""
     versions = sorted(path.name for path in (ROOT / "usr/lib/modules").iterdir())
     if len(versions) != 1:
         raise SystemExit(f"expected one kernel in the packages, found {versions}")
     version = versions[0]
     shutil.copytree(dracut / "90hubsmith", ROOT / "usr/lib/dracut/modules.d/90hubsmith")
     shutil.copy(dracut / "dracut.conf", ROOT / "tmp/dracut.conf")
-    (ROOT / "tmp/no-more").mkdir()  # dracut wants a folder of further configuration; there is none
-    # A dracut module is read from the image's root; store files are read-only, dracut copies their modes.
+    (ROOT / "tmp/no-more").mkdir()  # dracut requires a folder of further configuration; it is empty
+    # dracut reads modules from the root, and copies the modes. Files from the store are read-only.
     for path in (ROOT / "usr/lib/dracut/modules.d/90hubsmith").iterdir():
         path.chmod(0o644 if path.suffix in (".service", ".conf") else 0o755)
     subprocess.run(

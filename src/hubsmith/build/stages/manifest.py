@@ -1,4 +1,4 @@
-"""Stage `manifest`: the plan of the image, made by the same code as `hubsmith plan`."""
+"""Stage `manifest`: the image's manifest, made by the code of `hubsmith plan`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hubsmith.plan.images import manifest_with
 
 
 def main() -> None:
-    """Lay the sources out as a project tree, write the manifest to ``$out``."""
+    """Arrange the sources as a project tree, and write the manifest to ``$out``."""
     spec = json.loads(Path(sys.argv[1]).read_text())
     tree = Path("/build/tree")
     links = {"src": spec["code"], "nix/tools.lock.json": spec["tools_lock"]}
@@ -25,7 +25,7 @@ def main() -> None:
     for path, target in links.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).symlink_to(target)
-    # Copied: a link would have another checksum than the file.
+    # Copied, because a link would have another checksum than its target.
     shutil.copytree(spec["nix"], tree / "nix", dirs_exist_ok=True)
 
     def choose(name: str) -> LockChoice:

@@ -1,6 +1,6 @@
-"""Stage `npm-<env>`: locked npm tarballs, unpacked where their lock places them, at /opt/<env>, as one tar.
+"""Stage `npm-<env>`: one tar of the locked npm packages, unpacked at their locations below /opt/<env>.
 
-No install script runs, so unpacking is all that npm itself would do.
+No install scripts run. Apart from these, npm itself would only unpack the tarballs, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def unpack(tarball: Path, target: Path) -> None:
-    """Unpack one package: the first path component (mostly ``package/``) is dropped, links are refused."""
+    """Unpack one package without the first path component (mostly ``package/``). Links are errors."""
     with tarfile.open(tarball, "r:gz") as tar:
         for member in tar:
             parts = Path(member.name).parts[1:]

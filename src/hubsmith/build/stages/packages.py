@@ -1,7 +1,7 @@
-"""Stage `packages`: every locked .deb, installed and configured in a root, as one tar.
+"""Stage `packages`: one tar of a root in which all locked Debian packages are installed and configured.
 
-Real dpkg, apt and maintainer scripts do the work, through mmdebstrap, under fakeroot: the Nix sandbox knows a
-single uid, and owners, modes and device nodes must survive into the tar.
+mmdebstrap runs the real dpkg, apt and maintainer scripts, under fakeroot: the Nix sandbox has a single uid, but the tar
+must contain the right owners, modes and device nodes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ FAKEROOT_LIB = "usr/lib/x86_64-linux-gnu/libfakeroot"
 
 
 def flat_repository(folder: Path, debs: list[dict[str, str]], suite: str) -> None:
-    """An apt repository in one folder: the locked packages and nothing else.
+    """Create an apt repository of the locked packages in one folder.
 
-    `Suite:` is what lets mmdebstrap recognise the release (it decides on merged-/usr by it).
+    mmdebstrap recognises the release by `Suite:`, and sets up merged-/usr accordingly.
     """
     folder.mkdir()
     for deb in debs:
@@ -38,20 +38,20 @@ def flat_repository(folder: Path, debs: list[dict[str, str]], suite: str) -> Non
 
 
 def bootstrap(repository: Path, debs: list[dict[str, str]], suite: str, tar: Path) -> None:
-    """Run mmdebstrap offline on that repository.
+    """Run mmdebstrap offline on the repository.
 
-    The root has no devices and no /proc of its own, so both are bound in while packages are configured. The
-    libfakeroot folder is there meanwhile because LD_PRELOAD names it for the programs inside the root too.
+    While packages are configured, /dev and /proc are bind-mounted into the root. The folder of libfakeroot is there,
+    too, because LD_PRELOAD names it for programs inside the root.
     """
     fakeroot = f'mkdir -p "$1/{FAKEROOT_LIB}" && cp -a /{FAKEROOT_LIB}/. "$1/{FAKEROOT_LIB}/"'
-    # Not before base-files is there: tar would give /proc its time, which only the owner of that file system may do,
-    # and with the build users of a multi-user Nix we are somebody else.
+    # Only after base-files is unpacked: tar sets the time of /proc, which only that file system's owner may do. With
+    # the build users of a multi-user Nix, that is another user.
     bind = 'for name in dev proc; do mount --rbind "/$name" "$1/$name" || exit 1; done'
     unbind = f'umount -l "$1/dev" "$1/proc" && rm -rf "$1/{FAKEROOT_LIB}"'
-    # Services must not be started, and initrds are the business of another stage.
+    # Services must not be started, and another stage makes the initrd.
     policy = 'printf "#!/bin/sh\\nexit 101\\n" > "$1/usr/sbin/policy-rc.d" && chmod 755 "$1/usr/sbin/policy-rc.d"'
     no_initrd = 'mkdir -p "$1/etc/kernel" && printf "initrd_generator=none\\n" > "$1/etc/kernel/install.conf"'
-    # Random, or stamped with the time: no image gets them, and without them this layer is reproducible.
+    # Files with random content or timestamps. Images do not contain them, and without them this layer is reproducible.
     anonymous = (
         'cd "$1" && rm -rf etc/ssh/ssh_host_* var/lib/systemd/random-seed var/lib/systemd/credential.secret'
         " var/log/* var/cache/ldconfig etc/ssl/private/ssl-cert-snakeoil.key"

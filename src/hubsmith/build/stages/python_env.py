@@ -1,7 +1,7 @@
-"""Stage `python-<env>`: locked wheels as a virtual environment at /opt/<env>, as one tar.
+"""Stage `python-<env>`: one tar of a virtual environment at /opt/<env> with the locked wheels.
 
-The tools root and the image come from one Debian release, so the interpreter that compiles here is the one that
-runs there. The .pyc files carry hashes instead of times (PEP 552), unchecked: the root is read-only.
+The toolchain and the image are from the same Debian release, so they have the same interpreter. The .pyc files have
+unchecked hashes instead of timestamps (PEP 552), because the root is read-only.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: A fixed number, whatever the machine has: it is part of the result.
+#: Number of processes. It is fixed, because the result depends on it.
 SHARES = 4
 
 
 def install(env: str, wheels: list[dict[str, str]]) -> None:
-    """Make the environment at its final path, so that scripts carry the right interpreter."""
+    """Create the environment at its final path, so that scripts name the right interpreter."""
     target = Path("/opt") / env
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", target], check=True)
     folder = Path("/build/wheels")
@@ -34,17 +34,17 @@ def install(env: str, wheels: list[dict[str, str]]) -> None:
     )  # fmt: skip
     for activate in target.glob("bin/[Aa]ctivate*"):
         activate.unlink()
-    # A RECORD lists the .pyc files of its own installation; direct_url.json names the folder of this build.
+    # RECORD lists .pyc files of the installation, and direct_url.json names a folder of this build.
     for leftover in [*target.rglob("direct_url.json"), *target.rglob("REQUESTED")]:
         leftover.unlink()
     compile_all(target / "bin/python", target / "lib")
 
 
 def compile_all(python: Path, folder: Path) -> None:
-    """Compile every module below a folder, by several processes of which each has the same share every time.
+    """Compile every module below a folder, in several processes with fixed shares of the files.
 
-    What an interpreter compiled before shows in the marshalled bytes (which constants it thinks shared). With
-    `compileall -j`, whichever process is free takes the next file: two files of ten thousand differed between builds.
+    The marshalled bytes depend on what an interpreter compiled before (which constants it takes for shared). With
+    `compileall -j` the next free process takes the next file. Then two files of ten thousand differed between builds.
     """
     files = sorted(str(path) for path in folder.rglob("*.py"))
     running = []
@@ -54,11 +54,11 @@ def compile_all(python: Path, folder: Path) -> None:
         argv: list[str | Path] = [python, "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash", "-i", names]
         running.append(subprocess.Popen(argv, env={**os.environ, "PYTHONHASHSEED": "0"}))
     for process in running:
-        process.wait()  # templates and tests of packages may hold files that are no valid Python: they stay uncompiled
+        process.wait()  # packages contain templates and tests that are not valid Python; these stay uncompiled
 
 
 def pack(env: str, out: Path) -> None:
-    """One tar with sorted names, root's ownership and a clamped time."""
+    """Write one tar with sorted names, owner root, and limited timestamps."""
     subprocess.run(
         [
             "tar", "--create", f"--file={out}", "--directory=/", "--sort=name", "--owner=0", "--group=0",

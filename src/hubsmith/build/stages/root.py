@@ -1,6 +1,6 @@
-"""Stage `root`: what the modules and the build bring, put over the packages' read-only root.
+"""Stage `root`: adds the files of the modules and of the build to the packages' read-only root.
 
-Output: a folder with ``root.erofs`` and ``entries.json`` (every path with type, mode, owner, size and checksum).
+Output: a folder with ``root.erofs`` and ``entries.json`` (type, mode, owner, size and checksum of every path).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from hubsmith.build.tree import Addition, Overlay
 from hubsmith.disk import layout
 
 LIBRARY = "usr/lib/hubsmith"
-#: Path → link target or nothing, text (`early.json`).
+#: Path → link target or None, and text (`early.json`).
 Early = dict[str, tuple[str | None, str]]
-#: Name → folder.
+#: Folder of each module, by name.
 Modules = dict[str, str]
 
 
 def module_files(
     manifest: dict[str, Any], modules: Modules, uid: dict[str, int], gid: dict[str, int]
 ) -> list[Addition]:
-    """The `files/` trees of the modules, with owners as numbers."""
+    """Return the files of the modules' `files/` trees, with numeric owners."""
     found = []
     for file in manifest["files"]:
         source = Path(modules[file["module"]], "files", file["path"].lstrip("/"))
@@ -47,7 +47,7 @@ def module_files(
 
 
 def sysusers_of(manifest: dict[str, Any], modules: Modules) -> dict[str, bytes]:
-    """The modules' definitions of system users, by path."""
+    """Return the modules' sysusers.d files by path."""
     return {
         file["path"].lstrip("/"): Path(modules[file["module"]], "files", file["path"].lstrip("/")).read_bytes()
         for file in manifest["files"] if file["path"].startswith("/usr/lib/sysusers.d/")
@@ -55,7 +55,7 @@ def sysusers_of(manifest: dict[str, Any], modules: Modules) -> dict[str, bytes]:
 
 
 def guest_files(manifest: dict[str, Any], modules: Modules, guest: Path) -> list[Addition]:
-    """What the guest's agent reads: its own code, and the definition, settings and templates of each module."""
+    """Return the agent's code, and the definition, settings and templates of each module."""
     found = []
     for source in sorted(path for path in guest.rglob("*") if path.is_file()):
         found.append(Addition(f"{LIBRARY}/python/{source.relative_to(guest)}", 0o644, source.read_bytes()))
@@ -69,9 +69,9 @@ def guest_files(manifest: dict[str, Any], modules: Modules, guest: Path) -> list
 
 
 def own_files(manifest: dict[str, Any], manifest_text: bytes) -> list[Addition]:
-    """Files that the build makes from the manifest."""
+    """Return the files that the build generates from the manifest."""
     found = [
-        Addition("etc/machine-id", 0o444, b""),  # empty: made at first boot, without the rerun of presets
+        Addition("etc/machine-id", 0o444, b""),  # empty: created at first boot, without presets
         Addition("etc/hostname", 0o644, manifest["hostname"].encode() + b"\n"),
         Addition("etc/resolv.conf", 0o777, link="../run/systemd/resolve/stub-resolv.conf"),
         Addition(f"{LIBRARY}/manifest.json", 0o644, manifest_text),
@@ -79,7 +79,7 @@ def own_files(manifest: dict[str, Any], manifest_text: bytes) -> list[Addition]:
         Addition(f"{LIBRARY}/min-disk-bytes", 0o644, f"{layout.minimum_bytes(manifest['disk'])}\n".encode()),
         Addition(f"{rules.FACTORY}/roothome", 0o700),
         Addition(f"{rules.FACTORY}/lib/dpkg", 0o777, link=f"/{rules.DPKG}"),
-        # Folders that no package brings: mount points (/var itself is state), and the package database's new place.
+        # Folders that are in no package: mount points (/var is state), and the package database's new location.
         *(Addition(path, 0o755) for path in ("var", "home", "srv", "boot/efi", "efi", "usr/lib/sysimage")),
     ]
     for name, text in layout.repart_d(manifest["disk"]).items():
@@ -91,7 +91,7 @@ def own_files(manifest: dict[str, Any], manifest_text: bytes) -> list[Addition]:
 
 
 def unit_links(manifest: dict[str, Any], early: Early, files: list[Addition]) -> list[Addition]:
-    """Links that enable and mask the units that the manifest names."""
+    """Return the links that enable and mask the manifest's units."""
     texts = {
         Path(path).name: (path, content)
         for path, (link, content) in early.items()
@@ -105,10 +105,10 @@ def unit_links(manifest: dict[str, Any], early: Early, files: list[Addition]) ->
 
 
 def compiled(files: list[Addition]) -> list[Addition]:
-    """The modules of our own Python code below `LIBRARY`, compiled for the image's Python.
+    """Compile our own Python code below `LIBRARY` for the image's Python, and return the pycs.
 
-    The root is read-only, so the guest could not keep what it compiles; under emulation that cost seconds at each
-    start. The pycs carry unchecked hashes (PEP 552), like those of the packages and environments.
+    The root is read-only, so the guest cannot cache bytecode. Compiling at each start takes seconds under emulation.
+    The pycs have unchecked hashes (PEP 552), like those of the packages and environments.
     """
     scratch = Path("/build/compiled")
     for file in files:
@@ -116,7 +116,7 @@ def compiled(files: list[Addition]) -> list[Addition]:
             source = scratch / file.path
             source.parent.mkdir(parents=True, exist_ok=True)
             source.write_bytes(file.content)
-    # In a process of its own: what an interpreter has done before can show in the marshalled bytes.
+    # In a new process, because what an interpreter did before can affect the marshalled bytes.
     subprocess.run(
         [
             sys.executable, "-m", "compileall", "-q", "-f", "-s", scratch, "-p", "/",

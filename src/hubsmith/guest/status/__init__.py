@@ -1,1 +1,1 @@
-"""What is ready, what is not, and why: a command, a page, and a line on the console."""
+"""Status of the machine: a command, a web page, and a line on the console."""

@@ -1,4 +1,4 @@
-"""The answer of an executable in ``status.d``. Status items run every minute: this imports little."""
+"""Output of an executable in ``status.d``. It runs every minute, so this module imports little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The items of the status and where each is looked up."""
+"""Items of the status, and how each is determined."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hubsmith.run import run
 
 #: From the best to the worst.
 STATES = ("ready", "starting", "degraded", "failed", "refused")
-#: Seconds for one check; a machine that is starting has others to serve, and an old report is one of 60 s.
+#: Timeout of one check in seconds. It must be well below the 60 s after which a report counts as outdated.
 CHECK_TIMEOUT = 30.0
-#: Seconds after an apply in which a unit of the hub may not have its start job yet.
+#: Seconds after an apply during which a unit of the hub may still have no start job.
 START_GRACE = 15.0
 
 
@@ -43,7 +43,7 @@ class WatchedUnit:
 
 
 def watched_units(folder: Path) -> tuple[WatchedUnit, ...]:
-    """The units that modules want to see in the status."""
+    """Return the units that the modules' ``<item>.toml`` files name."""
     found = []
     for file in sorted(folder.glob("*.toml")):
         raw = tomllib.loads(file.read_text())
@@ -52,7 +52,7 @@ def watched_units(folder: Path) -> tuple[WatchedUnit, ...]:
 
 
 def settings_item(last: outcome.Outcome | None, apply_unit: Mapping[str, str]) -> Item:
-    """Whether the settings are applied."""
+    """Return the item that shows whether the settings are applied."""
     if apply_unit.get("ActiveState") == "failed":
         return Item("settings", "failed", "could not be applied: see `journalctl -u hubsmith-apply`")
     if last is None:
@@ -67,7 +67,7 @@ def settings_item(last: outcome.Outcome | None, apply_unit: Mapping[str, str]) -
 
 
 def unit_item(watched: WatchedUnit, unit: Mapping[str, str], last: outcome.Outcome | None) -> Item:
-    """An item from a unit's state."""
+    """Return the item of a unit."""
     active, sub = unit.get("ActiveState", "unknown"), unit.get("SubState", "")
     item = watched.item
     if unit.get("LoadState") not in (None, "loaded"):
@@ -90,7 +90,7 @@ def unit_item(watched: WatchedUnit, unit: Mapping[str, str], last: outcome.Outco
 
 
 def check_item(executable: Path) -> Item:
-    """An item from what an executable of ``status.d`` prints."""
+    """Run an executable of ``status.d`` and return its item."""
     name = executable.name
     try:
         done = run([executable], timeout=CHECK_TIMEOUT)
@@ -106,9 +106,9 @@ def check_item(executable: Path) -> Item:
 
 
 def disk_item(name: str, path: Path) -> Item:
-    """Free space of the file system that holds the machine's state.
+    """Return the item for the free space of the file system with the machine's state.
 
-    Below 64 MiB SQLite and certificate renewals begin to fail; below 512 MiB there is time to act.
+    Below 64 MiB, SQLite and certificate renewals start to fail. Below 512 MiB there is still time to act.
     """
     found = os.statvfs(path)
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
@@ -122,9 +122,9 @@ def disk_item(name: str, path: Path) -> Item:
 
 
 def clock_item(layout: Layout) -> Item:
-    """Whether the clock can be right; certificates and sessions depend on it.
+    """Return the item for the clock, on which certificates and sessions depend.
 
-    A machine without a time server is not faulted: only a clock before the making of the image is known to be wrong.
+    A machine without a time server is not at fault. Only a time before the image was built is certainly wrong.
     """
     built = layout.at("/usr/lib/os-release").stat().st_mtime
     if time.time() < built:
@@ -135,11 +135,11 @@ def clock_item(layout: Layout) -> Item:
 
 
 def executables(folder: Path) -> tuple[Path, ...]:
-    """The checks of ``status.d``."""
+    """Return the executables of ``status.d``."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return tuple(path for path in found if path.suffix != ".toml" and os.access(path, os.X_OK))
 
 
 def unit_states(watched: tuple[WatchedUnit, ...]) -> dict[str, dict[str, str]]:
-    """The states of all units that the status looks at, in one call."""
+    """Return the states of all watched units, with one call of systemctl."""
     return systemd.show([systemd.APPLY_UNIT, *(entry.unit for entry in watched)])

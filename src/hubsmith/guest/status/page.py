@@ -1,4 +1,4 @@
-"""The status page: one static file that needs nothing else. NGINX serves it when there is no hub."""
+"""The status page: one self-contained static file, which NGINX serves if there is no hub."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ footer { color: var(--soft); font-size: .85rem; margin: 1rem auto; max-width: 46
 
 
 def render(report: Report) -> str:
-    """The page of a report."""
+    """Return the HTML page of a report."""
     rows = "\n".join(
         f'<tr><th scope="row">{escape(item.name)}</th><td class="state {item.state}">{item.state}</td>'
         f"<td>{escape(item.why)}</td></tr>"

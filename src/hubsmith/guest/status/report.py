@@ -1,4 +1,4 @@
-"""The whole status: made from its items, kept in ``status.json``, printed by `hubsmith status`."""
+"""Report of all status items, stored in ``status.json`` and printed by `hubsmith status`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hubsmith.guest.layout import Layout
 from hubsmith.guest.machine import uptime
 from hubsmith.guest.status.items import STATES, Item
 
-#: Seconds after which a report is too old to be believed: the service makes one every 15 s or more often.
+#: Seconds after which a report is outdated. The service makes one at least every 15 s.
 STALE = 60.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """All items, and the worst of their states as the overall one.
+    """All status items. The overall state is the worst of them.
 
-    :ivar uptime: seconds since the machine started; the age of a report does not change when the clock is set.
+    :ivar uptime: seconds since the machine started, so that setting the clock does not change a report's age.
     :ivar time: seconds since the epoch.
     """
 
@@ -33,19 +33,19 @@ class Report:
 
     @property
     def state(self) -> str:
-        """The worst state of all items."""
+        """Worst state of all items."""
         return max((item.state for item in self.items), key=STATES.index)
 
     @property
     def line(self) -> str:
-        """The overall state and the first reason for it, in one line."""
+        """Overall state and the first reason for it, in one line."""
         if self.state == "ready":
             return "ready: everything is ready"
         first = next(item for item in self.items if item.state == self.state)
         return f"{self.state}: {first.name}: {first.why}"
 
     def as_json(self) -> dict[str, object]:
-        """The public form; :func:`read` reads it."""
+        """Return the report as public JSON data, which :func:`read` reads."""
         items = [asdict(item) for item in self.items]
         return {
             "state": self.state,
@@ -57,9 +57,9 @@ class Report:
 
 
 def read(path: Path) -> Report:
-    """The last report of the status service.
+    """Read the last report of the status service.
 
-    :raises HubsmithError: there is none, or it is too old.
+    :raises HubsmithError: there is no report, or it is outdated.
     """
     hint = "systemctl restart hubsmith-status"
     try:
@@ -73,7 +73,7 @@ def read(path: Path) -> Report:
 
 
 def table(items: Sequence[Item]) -> str:
-    """Item, state and reason in columns."""
+    """Return a table of name, state and reason of each item."""
     width = max(len(item.name) for item in items)
     return "\n".join(f"{item.name:<{width}}  {item.state:<8}  {item.why}" for item in items)
 
@@ -81,12 +81,12 @@ def table(items: Sequence[Item]) -> str:
 def main(layout: Layout, *, as_json: bool) -> int:
     """Print the status.
 
-    :returns: 0 when everything is ready, else 1.
+    :returns: 0 if everything is ready, else 1.
     """
     path = layout.status / "status.json"
     deadline = time.monotonic() + 10
     while _is_before(path, layout.outcome) and time.monotonic() < deadline:
-        time.sleep(0.2)  # the service looks at the outcome of an apply every second
+        time.sleep(0.2)  # the service reads the outcome of an apply every second
     report = read(path)
     if as_json:
         print(json.dumps(report.as_json(), indent=1))

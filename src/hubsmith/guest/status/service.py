@@ -1,4 +1,4 @@
-"""The status service: looks, writes the page, and says a change of the overall state on the console."""
+"""The status service: writes the status page, and announces changes of the overall state on the console."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from hubsmith.guest.status.report import Report
 log = logging.getLogger("hubsmith.status")
 
 TICK = 1.0
-#: While something is not ready, and while everything is: on an emulated processor one look takes half a second of it.
+#: Seconds between two queries, while something is not ready and while everything is. A query takes half a second of
+#: processor time under emulation.
 UNITS_EVERY, UNITS_EVERY_WHEN_READY = 5.0, 15.0
 CHECKS_EVERY, CHECKS_EVERY_WHEN_READY = 15.0, 60.0
 
 
 class Watch:
-    """What was seen so far; :meth:`look` looks again as far as it is due."""
+    """State of the service between two calls of :meth:`look`."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -37,7 +38,7 @@ class Watch:
         self.outcome_at = -1
 
     def look(self, now: float) -> Report | None:
-        """A new report, or None when nothing is due.
+        """Run the queries that are due and return a new report; None if none is due.
 
         :param now: monotonic seconds.
         """
@@ -68,13 +69,13 @@ class Watch:
 
 
 def publish(layout: Layout, report: Report) -> None:
-    """Write what everybody may read."""
+    """Write the public status files."""
     files.write(layout.status / "status.json", json.dumps(report.as_json(), indent=1) + "\n")
     files.write(layout.status / "index.html", page.render(report))
 
 
 def announce(layout: Layout, report: Report) -> None:
-    """One line on the console, above the login prompt from now on, and in the journal."""
+    """Write one line to the console, to the text above its login prompt, and to the journal."""
     line = "".join(c if c.isprintable() else "?" for c in f"hubsmith: {report.line}")
     log.info("%s", line)
     # agetty expands \x in issue files; none of our sentences needs a backslash.
@@ -83,7 +84,7 @@ def announce(layout: Layout, report: Report) -> None:
 
 
 def _to_console(console: Path, line: str) -> None:
-    # A console that nobody reads must not stop the service, and some machines have none: the journal has the line too.
+    # The console may block or be missing. This must not stop the service; the journal has the line, too.
     with contextlib.suppress(OSError):
         handle = os.open(console, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
         with os.fdopen(handle, "wb", buffering=0) as file:
@@ -91,7 +92,7 @@ def _to_console(console: Path, line: str) -> None:
 
 
 def serve(layout: Layout) -> None:
-    """Look, publish and announce until systemd ends the service."""
+    """Publish and announce the status until systemd stops the service."""
     watch, state = Watch(layout), None
     while True:
         if report := watch.look(time.monotonic()):

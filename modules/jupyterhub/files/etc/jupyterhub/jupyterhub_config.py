@@ -29,10 +29,10 @@ rendered = json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())
 
 
 def known_users() -> set[str]:
-    """Everybody whom the hub's database knows."""
+    """Return the names of all users in the hub's database."""
     if not DATABASE.exists():
         return set()
-    # Not for reading alone: what a power cut interrupted could not be rolled back.
+    # Not read-only, or SQLite could not roll back a transaction that a power cut interrupted.
     with closing(sqlite3.connect(f"file:{DATABASE}?mode=rw", uri=True)) as database:
         try:
             return {name for (name,) in database.execute("SELECT name FROM users")}
@@ -40,7 +40,7 @@ def known_users() -> set[str]:
             return set()
 
 
-# Addresses. The proxy runs in a unit of its own: neither a restart nor the end of the hub closes a notebook.
+# Addresses. The proxy is a separate unit, so that stopping or restarting the hub closes no notebook.
 c.JupyterHub.hub_bind_url = "http://127.0.0.1:881"
 c.JupyterHub.bind_url = "http+unix://%2Frun%2Fconfigurable-http-proxy%2Fpublic.sock"
 c.ConfigurableHTTPProxy.should_start = False
@@ -48,8 +48,8 @@ c.ConfigurableHTTPProxy.api_url = "http+unix://%2Frun%2Fconfigurable-http-proxy%
 c.ConfigurableHTTPProxy.auth_token = rendered["proxy_token"]
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
-# In seconds. The hub compares the proxy's routes with its own as often as it looks at activity: if the proxy fails, its
-# successor knows all servers again after so long.
+# In seconds. The hub compares the proxy's routes with its own each time it updates the activity. So a restarted proxy
+# knows all servers again after this time.
 c.JupyterHub.last_activity_interval = 30
 
 # State. By default SQLite does not flush the folder after it has deleted a journal: a power cut within half a minute
@@ -58,7 +58,7 @@ c.JupyterHub.db_url = f"sqlite:///{DATABASE}"
 
 
 def commits_survive_power_cuts(connection: sqlite3.Connection, record: object) -> None:
-    """Set for each connection, since SQLite does not keep it."""
+    """Set `synchronous` for each connection, because SQLite does not store it."""
     connection.execute("PRAGMA synchronous = EXTRA")
 
 
@@ -83,7 +83,7 @@ c.Authenticator.username_pattern = rf"(?:{'|'.join(map(re.escape, sorted(users))
 c.Spawner.pre_spawn_hook = only_for(users)
 c.JupyterHub.oauth_require_pkce = True
 
-# What one may do.
+# Permissions.
 c.JupyterHub.allow_named_servers = False
 c.JupyterHub.concurrent_spawn_limit = rendered["concurrent_spawn_limit"]
 c.JupyterHub.services = [
@@ -121,7 +121,7 @@ c.JupyterHub.template_vars = {
 # The journal has the time already.
 c.Application.log_format = "%(levelname)s %(module)s: %(message)s"
 c.Application.log_datefmt = ""
-# These lines hold the number of the browser's session. A filter is for what is logged there, not for what is passed on.
+# These lines contain the session ID. A filter applies to records logged here, not to those passed on by child loggers.
 logging.getLogger("tornado.application").addFilter(
     lambda record: record.module != "_xsrf_utils" or record.levelno > logging.WARNING
 )

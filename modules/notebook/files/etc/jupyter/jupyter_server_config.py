@@ -14,7 +14,7 @@ c: Config  # from the loader
 c.KernelManager.transport = "ipc"
 
 # The environment's kernel.json is ours: it is ipykernel's, without the button of the visual debugger, since debugpy
-# listens on the loopback for everybody on the machine, without a password.
+# listens on the loopback without a password, for all users of the machine.
 
 # What is deleted is gone: a trash inside the home would keep its quota used up.
 c.FileContentsManager.delete_to_trash = False

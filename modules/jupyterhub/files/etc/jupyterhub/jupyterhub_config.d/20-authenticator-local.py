@@ -1,4 +1,4 @@
-"""`auth.method = "local"`: the accounts of the machine, by the PAM service `hubsmith`."""
+"""`auth.method = "local"`: local accounts, by the PAM service `hubsmith`."""
 
 import json
 from pathlib import Path

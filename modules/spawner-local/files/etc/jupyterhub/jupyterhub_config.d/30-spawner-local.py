@@ -1,4 +1,4 @@
-"""`spawner.kind = "local"`: servers as the users' own processes, each in a systemd unit."""
+"""`spawner.kind = "local"`: servers as processes of their users, each in a systemd unit."""
 
 import json
 from pathlib import Path

@@ -12,8 +12,8 @@ if rendered["kind"] == "swarm":
     from hubsmith_spawner_swarm.spawner import HomeSwarmSpawner
 
     c.JupyterHub.spawner_class = HomeSwarmSpawner
-    # In the network namespace of the hub's place: on every user's network, and on nothing of the machine. The proxy is
-    # in there, too; the servers know the hub by a name.
+    # The hub is in the network namespace of its container, which is on every user's network and on none of the machine.
+    # The proxy is there, too. Servers reach the hub by a host name.
     c.JupyterHub.hub_bind_url = "http://0.0.0.0:881"
     c.JupyterHub.hub_connect_url = "http://127.0.0.1:881"
     c.HomeSwarmSpawner.hub_connect_url = "http://hub:881"

@@ -1,8 +1,8 @@
-"""Bring the local accounts to what the settings name; reads apply's JSON on standard input.
+"""Create and lock local accounts as the settings say. Reads apply's JSON on standard input.
 
-A name keeps its uid for ever (`accounts.json` on state, written before the account is made), also when the user is
-taken out of the settings: then the account is locked, its processes are ended, and its home stays. A home that
-is already there, on a volume that outlived its machine, gives its owner's uid back to the name.
+A name keeps its uid forever (`accounts.json` on state, written before the account is made). If a user is removed from
+the settings, the account is locked, its processes are killed, and its home is kept. If a home exists already, on a data
+volume of an earlier machine, the name gets the uid of the home's owner.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ GROUPS_FILE = "/usr/lib/sysusers.d/hubsmith-accounts.conf"
 RECORD = Path("/var/lib/hubsmith/kept/accounts.json")
 KEYS = Path("/run/hubsmith/authorized_keys")
 HOMES = Path("/home")
-#: What crypt(5) can never produce: nobody can log in with a password, but SSH keys work.
+#: Values that crypt(5) never produces. No one can log in with a password; SSH keys still work.
 NO_PASSWORD, LOCKED = "*", "!*"
 
 
 def assign_uids(names: list[str], known: dict[str, int]) -> dict[str, int]:
-    """The uid of each name, old or new; new ones are free everywhere."""
+    """Return the uid of each name. New uids are used by no account, group or home."""
     owners = {home.name: home.lstat().st_uid for home in HOMES.iterdir()}
     taken = {
         *known.values(),
@@ -54,13 +54,13 @@ def assign_uids(names: list[str], known: dict[str, int]) -> dict[str, int]:
 
 
 def shadow() -> dict[str, tuple[str, str]]:
-    """Password hash and expiry date by name."""
+    """Return password hash and expiry date by name."""
     lines = (line.split(":") for line in Path("/etc/shadow").read_text().splitlines())
     return {fields[0]: (fields[1], fields[7]) for fields in lines}
 
 
 def make_accounts(users: dict[str, dict[str, Any]], uids: dict[str, int], admins: set[str]) -> None:
-    """Groups, accounts and memberships, in one run of systemd-sysusers: it leaves alone what is there."""
+    """Create groups, accounts and memberships with systemd-sysusers, which leaves existing ones alone."""
     lines = []
     for name in users:
         lines += [f'u {name} {uids[name]} "" {HOMES}/{name} /bin/bash', f"m {name} hubusers"]
@@ -72,7 +72,7 @@ def make_accounts(users: dict[str, dict[str, Any]], uids: dict[str, int], admins
 
 
 def set_passwords(users: dict[str, dict[str, Any]]) -> None:
-    """Password hashes, where they differ; an account that was locked is opened again."""
+    """Set password hashes that differ, and unlock accounts that were locked."""
     found = shadow()
     wanted = {name: user["password_hash"] or NO_PASSWORD for name, user in users.items()}
     differ = [name for name, value in wanted.items() if found[name][0] != value]
@@ -84,23 +84,23 @@ def set_passwords(users: dict[str, dict[str, Any]]) -> None:
 
 
 def take_out(name: str, group: str) -> None:
-    """End a membership."""
+    """Remove a user from a group."""
     if name in grp.getgrnam(group).gr_mem:
         run("gpasswd", "--delete", name, group)
 
 
 def lock(name: str, uid: int) -> None:
-    """Let nobody in by this name any more, by password or key, and end what still runs."""
+    """Lock an account for passwords and SSH keys, and kill its processes."""
     if shadow()[name] != (LOCKED, "1"):
         run("chpasswd", "--encrypted", stdin=f"{name}:{LOCKED}\n")
-        run("usermod", "--expiredate", "1", name)  # a date in 1970: PAM refuses SSH keys, too
+        run("usermod", "--expiredate", "1", name)  # a date in 1970, so that PAM rejects SSH keys, too
     for group in GROUPS:
         take_out(name, group)
     run("pkill", "-KILL", "--uid", uid, may_end_with=(0, 1))
 
 
 def write_keys(users: dict[str, dict[str, Any]]) -> None:
-    """One root-owned file of SSH keys per user who has some; sshd reads it as that user, so it is for all to read."""
+    """Write the SSH keys, one root-owned file per user. The files are world-readable: sshd reads them as the user."""
     KEYS.mkdir(mode=0o755, exist_ok=True)
     for name, user in users.items():
         if user["ssh_keys"]:

@@ -1,7 +1,7 @@
-"""Take the data volume that the settings name; reads apply's JSON on standard input.
+"""Mount the data volume that the settings name. Reads apply's JSON on standard input.
 
-The homes and the kept state of all modules live on it, so that a new machine that gets the volume goes on where the
-old one ended. A blank volume gets two partitions; one that holds anything else is never touched.
+The homes and the kept state of all modules are on it, so that a new machine with the volume continues where the old one
+ended. A blank volume gets two partitions. A volume with other data is never changed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from hubsmith.guest.context import read_context
 from hubsmith.guest.programs import mounted, run
 
 PARTITIONS = Path("/usr/lib/hubsmith/data-volume.d")
-#: The labels of the partitions in there.
+#: Labels of the partitions defined there.
 STATE, PEOPLE = "hub-state", "hub-homes"
 DATA = Path("/var/lib/hubsmith/data")
 HOMES = Path("/home")
-#: What the status item looks at.
-TOLD = Path("/run/hubsmith/data.json")
-#: Seconds; a cloud may attach a volume only after the machine has started.
+#: File for the status item.
+DATA_FILE = Path("/run/hubsmith/data.json")
+#: Seconds to wait, because a cloud may attach a volume after the machine has started.
 ATTACHED_WITHIN = 60
-#: Seconds; the kernel and udev tell of new partitions a little later.
+#: Seconds to wait until the kernel and udev know new partitions.
 APPEARED_WITHIN = 60
 MIB = 1024**2
-# With the name, since without it lsblk puts no partition under its disk.
+# NAME is needed: without it lsblk does not nest partitions below their disk.
 COLUMNS = "NAME,PATH,TYPE,FSTYPE,PARTLABEL,SERIAL,RO,SIZE"
 
 
@@ -39,17 +39,17 @@ Disk = dict[str, Any]
 
 
 def source_of(path: Path) -> str:
-    """The device that is mounted at a path last; empty when none is."""
+    """Return the topmost device mounted at a path; empty if there is none."""
     return mounted(path)[0]
 
 
 def parts(disk: Disk) -> dict[str, str]:
-    """The paths of a disk's partitions, by label."""
+    """Return the paths of a disk's partitions by label."""
     return {str(part["partlabel"]): part["path"] for part in disk.get("children", ())}
 
 
 def disks() -> list[Disk]:
-    """Every whole disk that can be written, but the one that the system is on, as `lsblk` describes it."""
+    """Return all writable disks except the system disk."""
     run("udevadm", "settle", "--timeout=10")
     found = json.loads(run("lsblk", "--json", "--bytes", "--output", COLUMNS))["blockdevices"]
     system = os.path.realpath("/dev/disk/by-partlabel/state")
@@ -57,7 +57,7 @@ def disks() -> list[Disk]:
 
 
 def is_named(disk: Disk, volume: str) -> bool:
-    """Whether a disk has the serial number that the settings name; virtio-blk passes on its first 20 characters."""
+    """Whether a disk has the serial number from the settings. virtio-blk passes on only its first 20 characters."""
     return bool(disk["serial"]) and disk["serial"] in (volume, volume[:20])
 
 
@@ -66,9 +66,9 @@ def is_ours(disk: Disk) -> bool:
 
 
 def is_blank(disk: Disk) -> bool:
-    """Whether nothing was ever written where file systems and partition tables have their marks.
+    """Whether a disk has no file system or partition table, and zeros in its first and last MiB.
 
-    This also holds for a volume whose making was interrupted: its partition table is written last.
+    A volume whose preparation was interrupted is blank, too, because its partition table is written last.
     """
     if disk["fstype"] or disk.get("children"):
         return False
@@ -79,7 +79,7 @@ def is_blank(disk: Disk) -> bool:
 
 
 def choose(found: list[Disk], volume: str) -> Disk | str:
-    """The disk to take, or why there is none."""
+    """Return the disk to use, or the reason why there is none."""
     named = found if volume == "auto" else [disk for disk in found if is_named(disk, volume)]
     if not named:
         there = ", ".join(f"{disk['path']} ({disk['serial'] or 'no serial number'})" for disk in found) or "none"
@@ -106,7 +106,10 @@ def wait_for(volume: str) -> Disk:
 
 
 def partition(disk: Disk) -> dict[str, str]:
-    """Make the partitions of a blank disk, or let the last one take what a disk has grown; their paths by label."""
+    """Partition a blank disk, or extend the last partition of a disk that has grown.
+
+    :returns: paths of the partitions by label.
+    """
     empty = "refuse" if is_ours(disk) else "require"
     run("systemd-repart", f"--definitions={PARTITIONS}", f"--empty={empty}", "--dry-run=no", disk["path"])
     deadline = time.monotonic() + APPEARED_WITHIN
@@ -125,7 +128,7 @@ def mount(source: object, target: Path, options: str) -> None:
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """A folder's copy that has its name only when it is whole and on the disk."""
+    """Copy a folder atomically and durably."""
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +139,7 @@ def copy_whole(source: Path, target: Path) -> None:
 
 
 def lay_over_state(path: Path) -> None:
-    """Let a folder of state be the volume's; what the machine had in it is the volume's first content."""
+    """Mount the volume's copy of a state folder over the folder. If there is no copy, make it from the folder."""
     if source_of(path):
         return
     kept = DATA / path.relative_to("/")
@@ -147,7 +150,7 @@ def lay_over_state(path: Path) -> None:
 
 
 def lay_over_homes(source: str) -> None:
-    """Let /home be the volume's."""
+    """Mount the volume's homes at /home, unless the system disk has homes already."""
     if source_of(HOMES) == source:
         return
     if people := sorted(home.name for home in HOMES.iterdir() if home.is_dir() and any(home.iterdir())):
@@ -155,7 +158,7 @@ def lay_over_homes(source: str) -> None:
             f"the system disk has homes already ({', '.join(people[:5])}), and the volume would hide them: "
             "copy them to the volume or delete them first (docs/operators/data-volume.md)"
         )
-    # Instead of the system disk's, not over it: xfs_growfs and xfs_quota take a folder's first row of the mount table.
+    # Unmount the system disk's /home first: xfs_growfs and xfs_quota use a folder's first entry in the mount table.
     if source_of(HOMES):
         run("umount", HOMES)
     mount(source, HOMES, ",usrquota,prjquota")
@@ -181,7 +184,7 @@ def main() -> None:
     for path in context["kept"]:
         lay_over_state(Path(path))
     lay_over_homes(made[PEOPLE])
-    TOLD.write_text(json.dumps({"device": source_of(DATA)}))
+    DATA_FILE.write_text(json.dumps({"device": source_of(DATA)}))
 
 
 if __name__ == "__main__":

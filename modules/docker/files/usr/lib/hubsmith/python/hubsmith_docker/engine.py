@@ -1,4 +1,4 @@
-"""The container engine of this machine, through its command line."""
+"""Calls of this machine's Docker Engine through its command line."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 
 from hubsmith.guest.programs import run
 
-#: Seconds for an engine that takes up its Swarm again.
+#: Seconds for an engine to reconnect to its Swarm.
 PATIENCE = 180
 
 
 def docker(*words: object, may_end_with: Sequence[int] = (0,), timeout: float | None = None) -> str:
-    """What `docker` prints.
+    """Run `docker` and return its output.
 
+    :param may_end_with: exit codes that are not failures.
     :param timeout: seconds.
-    :raises Failed: it ended otherwise than it may, or took too long.
+    :raises Failed: it ended with another exit code, or the timeout expired.
     """
     return run("docker", *words, may_end_with=may_end_with, timeout=timeout).strip()
 
 
 def swarm_state(*, patience: float = PATIENCE, timeout: float | None = None) -> dict[str, Any]:
-    """What the engine says of its Swarm, once it has taken up the one that it was in.
+    """Return the engine's Swarm state, after it has reconnected to a Swarm that it was in.
 
-    :param patience: seconds to wait for that.
+    :param patience: seconds to wait for the reconnection.
     :param timeout: seconds for one answer.
     :raises Failed: the engine does not answer.
     """

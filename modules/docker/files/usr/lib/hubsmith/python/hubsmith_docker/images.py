@@ -1,9 +1,9 @@
-"""Give the engine the container images that this machine brings, before it starts.
+"""Register the container images of the sealed root with the Docker Engine, before it starts.
 
-`docker load` would copy each layer to the state partition, and check and count its bytes several times. The layers lie
-unpacked in the sealed root, so the engine's store of images only has to name them: docs/decisions/0017 has the choice.
-What is written here is what the engine 26 writes for an image whose layers it has (its folders `image/overlay2` and
-`overlay2`), but for `tar-split.json.gz`: `docker save` and `docker push` do not know these images.
+`docker load` would copy each layer to the state partition, and read its bytes several times. The layers are unpacked in
+the sealed root, so the engine's image store only has to refer to them (docs/decisions/0017). The files written here are
+those that Docker Engine 26 writes for an image (its folders `image/overlay2` and `overlay2`), except for
+`tar-split.json.gz`. Therefore `docker save` and `docker push` do not work with these images.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from hubsmith.guest.files import write
 
 BROUGHT = Path("/usr/share/hubsmith/containers")
 ENGINE = Path("/var/lib/docker")
-#: Under what name the engine runs the image `notebook` of this machine. An engine asks the registry of an image before
-#: each start: nobody answers at this address, and nobody but root could.
+#: Name of a bundled image in the engine. The engine asks an image's registry before each start. Nothing listens at this
+#: address, and only root could.
 REPOSITORY = "localhost:1/{}"
 TAG = "bundled"
-#: Bytes of a layer's name that the engine has in the options of a mount, which are at most a page.
+#: Bytes of a layer's short name. The engine puts these names into mount options, which must fit in one page.
 SHORT = 16
 
 
@@ -41,15 +41,15 @@ def link(path: Path, target: str) -> None:
 
 
 def give_layer(place: Path, layer: dict[str, Any], below: list[tuple[str, str]]) -> tuple[str, str]:
-    """Let the engine know a layer of the root.
+    """Register a layer of the root with the engine.
 
-    :param place: where its files are.
-    :param layer: its checksum `diff` (of its tar) and its `size` in bytes.
-    :param below: chain and short name of each layer below it, from the highest on.
-    :returns: its own chain and short name.
+    :param place: folder with the layer's files.
+    :param layer: `diff`, the checksum of its tar, and `size` in bytes.
+    :param below: chain ID and short name of each lower layer, the topmost first.
+    :returns: chain ID and short name of this layer.
     """
     diff = layer["diff"]
-    # OCI image specification 1.1, config.md: a layer's chain is named by all that are below it.
+    # OCI image specification 1.1, config.md: a chain ID depends on all lower layers.
     chain = f"sha256:{hashlib.sha256(f'{below[0][0]} {diff}'.encode()).hexdigest()}" if below else diff
     cache = chain.removeprefix("sha256:")
     short = base64.b32encode(bytes.fromhex(cache)[:SHORT]).decode().rstrip("=")
@@ -70,7 +70,7 @@ def give_layer(place: Path, layer: dict[str, Any], below: list[tuple[str, str]])
 
 
 def give(brought: Path) -> None:
-    """Let the engine know an image of the root: its layers, its configuration, its name, in this order."""
+    """Register an image of the root: its layers, configuration and name, in this order."""
     below: list[tuple[str, str]] = []
     for number, layer in enumerate(json.loads((brought / "layers.json").read_text())):
         below.insert(0, give_layer(brought / str(number), layer, below))

@@ -1,9 +1,9 @@
-"""Make each user's home and its quota; reads apply's JSON on standard input.
+"""Create each user's home and set its quota. Reads apply's JSON on standard input.
 
-/home is XFS with quotas for users and projects (:mod:`hubsmith_homes.quotas` says which of them count). A home's
-project id is the uid of its user, inherited by all that is made inside.
+/home is XFS with quotas for users and projects (:mod:`hubsmith_homes.quotas` says which ones count). A home's project
+ID is its user's uid, and files created inside inherit it.
 
-What is wrong with a home concerns nobody but its user: it is left as it is and reported.
+A damaged home affects only its user: it is left alone and reported.
 """
 
 from __future__ import annotations
@@ -34,28 +34,29 @@ DAMAGED = Path("/run/hubsmith/damaged-homes.json")
 FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
 FSXATTR = struct.Struct("=5I8s")
 PROJINHERIT = 0x200
-#: An inode takes 512 bytes that XFS charges to nobody: files are limited, too, to one for each 4 KiB of the quota.
+#: XFS does not charge the 512 bytes of an inode to any project. So the number of files is limited, too: one for each
+#: 4 KiB of the quota, but at least 50,000.
 BYTES_PER_FILE, FEWEST_FILES = 4096, 50_000
 
 
 class Damaged(Exception):
-    """A home that cannot be used as it is."""
+    """The home cannot be used."""
 
 
 def quotas_are_on() -> bool:
-    """Whether the kernel enforces quotas on the file system of the homes."""
+    """Whether the homes' file system enforces quotas for users and projects."""
     _, kind, options = mounted(HOMES)
     return kind == "xfs" and {"usrquota", "prjquota"} <= set(options)
 
 
 def project_of(folder: int) -> tuple[int, bool]:
-    """The project id of an open folder, and whether what is made inside inherits it."""
+    """Return the project ID of an open folder, and whether new files inside inherit it."""
     flags, _, _, project, _, _ = FSXATTR.unpack(fcntl.ioctl(folder, FS_IOC_FSGETXATTR, bytes(FSXATTR.size)))
     return project, bool(flags & PROJINHERIT)
 
 
 def give_project(file: int, project: int) -> None:
-    """Give an open file to a project; what is made in a folder inherits it."""
+    """Set the project ID of an open file. New files in a folder inherit it."""
     flags, extent, count, _, cow, pad = FSXATTR.unpack(fcntl.ioctl(file, FS_IOC_FSGETXATTR, bytes(FSXATTR.size)))
     if stat.S_ISDIR(os.fstat(file).st_mode):
         flags |= PROJINHERIT
@@ -63,8 +64,10 @@ def give_project(file: int, project: int) -> None:
 
 
 def give_all(folder: int, project: int) -> None:
-    """Give an open folder and all below it to a project, from open folder to open folder: its owner may put a link in
-    the place of any."""
+    """Set the project ID of an open folder and of everything below it.
+
+    Works on file descriptors, since the owner may replace any path by a link.
+    """
     for _, _, names, place in os.fwalk(dir_fd=folder, top="."):
         give_project(place, project)
         for name in names:
@@ -80,7 +83,7 @@ def open_folder(path: Path) -> int:
 
 
 def make_home(home: Path, project: int, owner: tuple[int, int]) -> None:
-    """A home from the skeleton: under its own name only when it is whole."""
+    """Create a home from the skeleton, atomically."""
     new = HOMES / f".{home.name}.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
@@ -99,9 +102,9 @@ def make_home(home: Path, project: int, owner: tuple[int, int]) -> None:
 
 
 def check_home(home: Path, project: int, owner: tuple[int, int], *, by_project: bool) -> None:
-    """Bring a home that is there to its mode and, where that limits it, to its project.
+    """Check the owner of an existing home, and set its mode and, with project quotas, its project ID.
 
-    :raises Damaged: it belongs to someone else.
+    :raises Damaged: the home belongs to someone else.
     """
     folder = open_folder(home)
     try:
@@ -116,7 +119,7 @@ def check_home(home: Path, project: int, owner: tuple[int, int], *, by_project: 
 
 
 def link_shared(home: Path, owner: tuple[int, int], wanted: bool) -> None:
-    """The name `shared` in a home; a file of the user's own under that name stays."""
+    """Create or remove the link `shared` in a home. A user's own file of that name is kept."""
     folder = open_folder(home)
     try:
         is_ours = os.readlink("shared", dir_fd=folder) == str(SHARED)
@@ -125,10 +128,10 @@ def link_shared(home: Path, owner: tuple[int, int], wanted: bool) -> None:
             try:
                 os.symlink(SHARED, "shared", dir_fd=folder)
                 os.chown("shared", *owner, dir_fd=folder, follow_symlinks=False)
-            except OSError as error:  # a full home must not keep the hub from starting
+            except OSError as error:  # a full home must not prevent the hub's start
                 print(f"{home}: no link to the shared folder: {error.strerror}", file=sys.stderr)
     except OSError:
-        pass  # something of the user's own that is no link
+        pass  # the user's own file or folder
     else:
         if is_ours and not wanted:
             os.unlink("shared", dir_fd=folder)
@@ -136,9 +139,10 @@ def link_shared(home: Path, owner: tuple[int, int], wanted: bool) -> None:
 
 
 def make_shared(wanted: bool, owner: tuple[int, int] | None) -> None:
-    """The shared folder: all users read, admins write, and an admin can change another one's files.
+    """Create the shared folder. All users can read it, admins can write, and also change other admins' files.
 
-    :param owner: the uid and gid of all homes, when they have one: how the folder is mounted settles who may write.
+    :param owner: uid and gid of all homes, if they have a common owner. Then the mount of each server is writable or
+        read-only, instead of permissions in the folder.
     """
     if wanted and owner:
         SHARED.mkdir(exist_ok=True)
@@ -156,13 +160,13 @@ def make_shared(wanted: bool, owner: tuple[int, int] | None) -> None:
 
 
 def limits(kind: str) -> dict[int, tuple[int, int]]:
-    """The hard limits in force, by uid: KiB and files."""
+    """Return the current hard limits by uid: KiB and number of files."""
     files = report(kind, "i")
     return {uid: (limit, files[uid][1]) for uid, (_, limit) in report(kind, "b").items() if uid in files}
 
 
 def set_limits(kind: str, wanted: dict[int, tuple[int, int]]) -> None:
-    """Set hard limits; one below what is used only stops further growth. 0 is no limit."""
+    """Set hard limits; 0 is none. A limit below the current use only prevents further growth."""
     before, none = limits(kind), (0, 0)
     commands = [
         f"limit -{kind} bsoft=0 bhard={blocks}k isoft=0 ihard={files} {uid}"
@@ -177,7 +181,7 @@ def set_limits(kind: str, wanted: dict[int, tuple[int, int]]) -> None:
 
 
 def set_quotas(quotas: dict[int, int], *, by_project: bool) -> None:
-    """Limit each user to so many bytes; a project only where it counts, since users can fill that of another."""
+    """Set the limit of each user in bytes. Projects are limited only if they count: users can fill another user's project."""
     wanted = {uid: (size // 1024, max(size // BYTES_PER_FILE, FEWEST_FILES)) for uid, size in quotas.items()}
     set_limits(USER, wanted)
     set_limits(PROJECT, wanted if by_project else dict.fromkeys(wanted, (0, 0)))

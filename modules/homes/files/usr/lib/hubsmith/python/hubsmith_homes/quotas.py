@@ -1,8 +1,8 @@
-"""The quotas of the homes.
+"""Quotas of the homes: XFS quotas of users or of projects.
 
-Where a home is its user's own, the limit is on what the user owns, anywhere on the file system: nobody can give files
-away, but everybody can move their own ones to another project. Where all homes belong to one user, the one of all
-containers, the limit is on the home's project; containers cannot change it.
+If each home belongs to its user, the user's quota limits it. Project quotas would not do: users can move their own files
+to another project, but cannot give them away. If all homes belong to the user of the containers, each home's project
+quota limits it. Containers cannot change projects.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from hubsmith.guest.programs import Failed
 
 HOMES = "/home"
 FACTS = Path("/run/hubsmith/facts.json")
-#: What `xfs_quota` calls the two kinds.
+#: Types of quotas, as options of `xfs_quota`.
 USER, PROJECT = "u", "p"
 
 
 def kind() -> str:
-    """What limits the homes of this machine: :data:`USER` or :data:`PROJECT`."""
+    """Return the type of quota that limits homes on this machine: :data:`USER` or :data:`PROJECT`."""
     return PROJECT if json.loads(FACTS.read_text())["home_owner"] else USER
 
 
 def xfs_quota(*commands: str) -> str:
-    """What `xfs_quota` prints; it reports failures with exit code 0.
+    """Run commands of `xfs_quota` and return the output.
 
-    :raises Failed: with its own words.
+    :raises Failed: it failed. Its exit code is 0 even then, so any output on standard error counts as a failure.
     """
     words = [word for command in commands for word in ("-c", command)]
     done = subprocess.run(["xfs_quota", "-x", *words, HOMES], text=True, capture_output=True, check=False)
@@ -37,7 +37,7 @@ def xfs_quota(*commands: str) -> str:
 
 
 def report(which: str, what: str) -> dict[int, tuple[int, int]]:
-    """Used and hard limit by uid, which is also the number of a home's project.
+    """Return the use and the hard limit of each user or project, by ID. A home's project ID is its user's uid.
 
     :param which: :data:`USER` or :data:`PROJECT`.
     :param what: ``b`` for KiB, ``i`` for files.

@@ -1,4 +1,4 @@
-"""The state of the homes, and each user's own usage in a file that only that user reads.
+"""Status item of the homes. Also writes each user's usage to a file that only this user can read.
 
 /run/hubsmith/usage/NAME.json: {"used": bytes, "limit": bytes, "files": number, "files_limit": number}
 """
@@ -20,7 +20,7 @@ NEAR = 0.9
 
 
 def hub_users() -> dict[int, str]:
-    """The names of the hub's users, by uid."""
+    """Return the names of the hub's users by uid."""
     groups = (line.split(":") for line in Path("/etc/group").read_text().splitlines())
     members = next((set(fields[3].split(",")) for fields in groups if fields[0] == "hubusers"), set())
     accounts = (line.split(":") for line in Path("/etc/passwd").read_text().splitlines())
@@ -28,7 +28,7 @@ def hub_users() -> dict[int, str]:
 
 
 def write_metrics(rows: list[tuple[str, dict[str, int]]]) -> None:
-    """The same for Prometheus; who may read them settles `modules/metrics`."""
+    """Write all users' usage as Prometheus metrics. `modules/metrics` controls who may read them."""
     lines = []
     for key, name in (("used", "bytes"), ("limit", "limit_bytes"), ("files", "files"), ("files_limit", "limit_files")):
         lines += [f"# TYPE hubsmith_home_{name} gauge"]
@@ -37,7 +37,7 @@ def write_metrics(rows: list[tuple[str, dict[str, int]]]) -> None:
 
 
 def look() -> tuple[str, str]:
-    """The state of the homes and why; writes each user's usage."""
+    """Write each user's usage, and return the state of the homes with the reason."""
     _, file_system, options = mounted(Path(HOMES))
     if not file_system:
         return "failed", "the homes are not mounted"

@@ -1,4 +1,4 @@
-"""Failures of a spawn that the person who waits can read."""
+"""Spawn failures with a message for the user."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class SpawnFailure(HTTPError):
-    """A failed spawn whose sentence the hub shows to the person who waits.
+    """Failed spawn whose sentence the hub shows to the user.
 
-    Of a spawn that fails within a second the hub passes on only errors of HTTP; for all others its page is general.
+    If a spawn fails within a second, the hub passes on HTTP errors only. For other exceptions it shows a generic page.
     """
 
     sentence = ""

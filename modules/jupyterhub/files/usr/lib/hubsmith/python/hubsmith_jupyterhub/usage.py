@@ -1,4 +1,4 @@
-"""What people are told of their own use."""
+"""Warnings for users whose home is nearly full."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 USAGE = Path("/run/hubsmith/usage")
 MIB = 1024**2
-#: The share of the quota from which on people are told.
+#: Shares of the quota at which a home counts as nearly full and as full.
 NEAR, FULL = 0.9, 0.995
 
 
 def home_usage(name: str, folder: Path = USAGE) -> str | None:
-    """A sentence for somebody whose home is nearly full; None when there is no need for it."""
+    """Return a warning for a user whose home is nearly full, else None."""
     try:
         usage = json.loads((folder / f"{name}.json").read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Let Prometheus read this machine's figures, or end that; reads apply's JSON on standard input."""
+"""Start or stop the metrics exporter. Reads apply's JSON on standard input."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Give people the room back of what they deleted in a full home.
+"""Free the space of deleted files in full homes.
 
-A client of NFS renames a file that is deleted while it is open to `.nfsXXXX…`, and removes it when nobody has it open
-any more. Its size counts until then, and there are two cases in which that never comes:
+If a file is deleted while it is open, an NFS client renames it to `.nfsXXXX…`, and removes it when it is closed. Its
+size counts until then. In two cases the file is never removed:
 
 - The client has died.
-- Its last pages do not fit. Linux's client (seen with 6.12) writes a folio that is larger than `wsize` in parts. When a
-  later part finds no space, the server's write verifier changes (`nfsd_reset_write_verifier`), and so the client writes
-  all parts again, every 30 s. The file stays open until there is room for the whole folio.
+- Its last pages do not fit. Linux's client (seen with 6.12) writes a folio that is larger than `wsize` in parts. If a
+  later part finds no space, the server's write verifier changes (`nfsd_reset_write_verifier`), so the client writes all
+  parts again, every 30 s. The file stays open until there is space for the whole folio.
 
-So in a home that is full, files of the first kind are removed, and those of the second get room for a folio for a
-moment. Whoever gives a file of their own such a name gains that much for that long.
+In a full home, files of the first kind are removed. For those of the second kind, the quota is raised by one folio for
+a short time. Users who give their own files such names gain that much space for that time.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from types import FrameType
 from hubsmith_homes.quotas import HOMES, PROJECT, report, xfs_quota
 
 CLIENTS = Path("/proc/fs/nfsd/clients")
-#: KiB of the largest folio (x86-64: a huge page), and how many files get room for one at the same time.
+#: Size of the largest folio in KiB (x86-64: a huge page), and the number of files that get space for one at a time.
 FOLIO, AT_ONCE = 2048, 8
-#: Seconds: a client writes dirty pages again after 30 (vm.dirty_expire_centisecs), looking every 5.
+#: Seconds. A client writes dirty pages again after 30 s (vm.dirty_expire_centisecs), and checks every 5 s.
 PATIENCE = 45
 
 
 def open_inodes(clients: Path = CLIENTS) -> set[int]:
-    """The inodes that some client has open, whichever file system they are of."""
+    """Return the inode numbers that clients have open, on any file system."""
     found: set[int] = set()
     for file in clients.glob("*/states"):
         with suppress(FileNotFoundError):  # a client that has just gone
@@ -42,11 +42,12 @@ def open_inodes(clients: Path = CLIENTS) -> set[int]:
 
 
 def sort_out(home: Path, held: set[int]) -> tuple[list[Path], list[Path]]:
-    """Remove what clients renamed below a home when it was deleted, unless some client has it open.
+    """Remove the deleted files below a home that no client has open.
 
-    :returns: what was removed, and what was not.
+    It works relative to open folders, because the owner may replace any folder by a link.
 
-    It goes from open folder to open folder: the owner may put a link in the place of any.
+    :param held: inode numbers that clients have open.
+    :returns: removed files, and files that are still open.
     """
     removed, kept = [], []
     for folder, _, names, place in os.fwalk(home):
@@ -63,7 +64,7 @@ def sort_out(home: Path, held: set[int]) -> tuple[list[Path], list[Path]]:
 
 
 def full_homes() -> dict[int, int]:
-    """The limits in KiB of the projects that have no room for a folio, by id."""
+    """Return the limits in KiB, by project ID, of the projects without space for a folio."""
     return {project: limit for project, (used, limit) in report(PROJECT, "b").items() if limit and used + FOLIO > limit}
 
 
@@ -72,7 +73,7 @@ def still_there(files: list[Path]) -> bool:
 
 
 def make_room(project: int, limit: int, files: list[Path]) -> None:
-    """Raise a limit (KiB) until the files are gone, or for a moment; then set it back."""
+    """Raise a limit (KiB) until the files are gone, but at most for :data:`PATIENCE`, then restore it."""
     more = limit + FOLIO * min(len(files), AT_ONCE)
     try:
         xfs_quota(f"limit -p bhard={more}k {project}")
@@ -80,7 +81,7 @@ def make_room(project: int, limit: int, files: list[Path]) -> None:
         while still_there(files) and time.monotonic() < until:
             time.sleep(1)
     finally:
-        # Whoever changed the settings meanwhile has set another one.
+        # Unless an apply has set another limit meanwhile.
         if report(PROJECT, "b")[project][1] == more:
             xfs_quota(f"limit -p bhard={limit}k {project}")
 
@@ -88,7 +89,7 @@ def make_room(project: int, limit: int, files: list[Path]) -> None:
 def main() -> None:
     signal.signal(signal.SIGTERM, end)
     full = full_homes()
-    # A project's id is the uid of the account of its owner, also where the files belong to the user of containers.
+    # A project's ID is the uid of the home's user, even if the files belong to the containers' user.
     accounts = (line.split(":") for line in Path("/etc/passwd").read_text().splitlines())
     for uid, home in ((int(fields[2]), Path(fields[5])) for fields in accounts):
         if uid not in full or home.parent != Path(HOMES):

@@ -1,6 +1,6 @@
-"""`jupyterhub-singleuser` without what it loads and asks for in vain at each start.
+"""`jupyterhub-singleuser` without the modules and queries that it does not need.
 
-A quarter of the processor time of a start and 35 MiB in every user's server: for twenty people, most of a gigabyte.
+This saves a quarter of the processor time of a start and 35 MiB per server: for twenty users, most of a gigabyte.
 """
 
 import sys
@@ -8,13 +8,13 @@ from types import ModuleType
 
 
 def stub(name: str, **contents: object) -> None:
-    """Let a module count as imported."""
+    """Register a stub in place of a module, so that the module is not imported."""
     sys.modules[name] = ModuleType(name)
     vars(sys.modules[name]).update(contents)
 
 
-# Logging wants one class of the hub's handlers and one function of its metrics; checking permissions shares a module
-# with the hub's database. Here no handler of the hub answers, nothing is counted, and there is no database.
+# Logging imports a class of the hub's handlers and a function of its metrics. The permission checks share a module
+# with the hub's database. A server has no handlers of the hub, no metrics and no database.
 stub("jupyterhub.handlers")
 stub("jupyterhub.handlers.pages", HealthCheckHandler=type("HealthCheckHandler", (), {}))
 stub("jupyterhub.metrics", prometheus_log_method=lambda handler: None)
@@ -27,7 +27,10 @@ which = process.which
 
 
 def which_but_node(command: str, env: dict[str, str] | None = None) -> str:
-    """JupyterLab asks Node.js for yarn's registry, which is needed only to build extensions."""
+    """Replacement for ``which`` that does not find Node.js.
+
+    JupyterLab runs Node.js to ask for yarn's registry, which only the build of extensions needs.
+    """
     if command == "node":
         raise ValueError("no Node.js for JupyterLab")
     found: str = which(command, env)
@@ -38,7 +41,7 @@ process.which = which_but_node
 
 from jupyter_core.application import JupyterApp  # noqa: E402
 
-# It would look for settings of IPython 3 (2015), and note in the home that it did: no server would start in a full one.
+# The migration looks for settings of IPython 3 (2015) and writes a marker into the home. That fails in a full home.
 JupyterApp.migrate_config = lambda app: None
 
 from jupyterhub.singleuser import main  # noqa: E402

@@ -1,4 +1,4 @@
-"""Leave memory for the machine itself: the notebook servers together get the rest."""
+"""Limit the memory of all notebook servers together, so that enough is left for the machine itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hubsmith.guest.context import read_context
 from hubsmith.guest.programs import run
 
 MIB = 1024**2
-#: What the system, NGINX, the hub, its proxy and its culler were seen to take, with room for 100 connected users.
+#: Measured use of the system, NGINX, the hub, its proxy and its culler, with reserve for 100 connected users.
 LEAST_RESERVE = 640 * MIB
 
 

@@ -1,4 +1,4 @@
-"""What a user's notebook server may see, use and hear about itself."""
+"""Confinement of a user's notebook server: unit properties, port and memory."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup/hubsmith.slice/hubsmith-users.slice")
 MIB = 1024**2
 
-#: Each user's server has a port of its own, which systemd keeps others from binding: a process that takes the place of
-#: a server that has just ended would receive its owner's cookies. Below the kernel's ephemeral ports (32768…).
+#: Range of the servers' ports, below the kernel's ephemeral ports (32768…). Each user has one port, and systemd keeps
+#: other users from binding it. Otherwise their process could replace a server that just ended, and get its cookies.
 FIRST_PORT, LAST_PORT = 20_000, 29_999
-#: The uids of the users' accounts (`modules/accounts`).
+#: Uids of the users' accounts (`modules/accounts`).
 FIRST_UID, LAST_UID = 2000, 59_999
-#: Where a server keeps its sockets: each sees its own there. (The path of a kernel's socket must stay below 108 bytes.)
+#: Folder for a server's sockets, private to each server. (The path of a kernel's socket must be below 108 bytes.)
 RUNTIME = "/run/notebook"
-#: Its own and new for each server; what is in them counts as its memory.
+#: Folders that are private to each server and initially empty. Their content counts as its memory.
 OWN_TMPFS = ("/dev/shm", "/tmp", "/var/tmp")
-#: What a server with one Python kernel was seen to take (JupyterLab 4.6, ipykernel 7), rounded up.
+#: Measured memory of a server with one Python kernel (JupyterLab 4.6, ipykernel 7), rounded up.
 NEEDED = 160 * MIB
 
 
 def port_of(uid: int) -> int:
-    """The port of a user's server."""
+    """Return the port of a user's server."""
     return FIRST_PORT + (uid - FIRST_UID) % (LAST_PORT - FIRST_PORT + 1)
 
 
 def memory_left(cgroup: Path = CGROUP) -> int | None:
-    """Bytes that the servers together may still take; None when nothing limits them.
+    """Return the memory in bytes that is left for further servers; None if there is no limit.
 
-    A server counts with what it holds, but at least with what it needs: one that has just been started holds nothing
-    yet. Files in the page cache do not count, since the kernel drops them when it must.
+    A server counts with its current use, but at least with :data:`NEEDED`, because a new server uses little at first.
+    The page cache does not count, because the kernel can drop it.
     """
     try:
         limit = (cgroup / "memory.max").read_text().strip()
@@ -49,25 +49,25 @@ def memory_left(cgroup: Path = CGROUP) -> int | None:
 
 
 def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) -> dict[str, str]:
-    """The properties of a server's unit (systemd.exec(5), systemd.resource-control(5)).
+    """Return the properties of a server's unit (systemd.exec(5), systemd.resource-control(5)).
 
-    :param memory: the limit in bytes.
+    :param memory: memory limit in bytes.
     :param admin: whether the user may write to the shared folder.
     """
     name, home, shared = account.pw_name, account.pw_dir, "-/home/shared"
     properties = {
         "Description": f"Notebook server of {name}",
-        # A server that failed is told by the hub; its journal stays.
+        # systemd forgets a failed unit. The hub reports the failure, and the journal is kept.
         "CollectMode": "inactive-or-failed",
         "KillMode": "mixed",
         "TimeoutStopSec": "20",
-        # Where the base class puts the environment of the unit; of no use to the server, that could fill /run.
+        # The base class writes the unit's environment here. It is hidden from the server, which could fill /run.
         "RuntimeDirectory": f"jupyter/{name}",
         "MemorySwapMax": "0",
         "TasksMax": "1024",
         "LimitCORE": "0",
         "OOMScoreAdjust": "200",
-        # What it sees of the file system.
+        # The server's view of the file system.
         "ProtectSystem": "strict",
         "ProtectHome": "tmpfs",
         "BindPaths": f"{home} {shared}" if admin else home,
@@ -80,7 +80,7 @@ def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) 
         + f"{RUNTIME}:rw,nosuid,nodev,noexec,size=16M,mode=0700,uid={account.pw_uid},gid={account.pw_gid}",
         "InaccessiblePaths": "-/boot -/efi -/etc/hubsmith -/etc/letsencrypt -/etc/ssh "
         "-/run/configurable-http-proxy -/run/dbus -/run/jupyter -/var/lib/hubsmith -/var/lib/jupyterhub -/var/log",
-        # What it sees of others, and what it can do to the kernel.
+        # Its view of other processes, and its access to the kernel.
         "ProtectProc": "invisible",
         "ProtectClock": "yes",
         # A namespace of its own: it sees its own group as the root of all, and no names of others.
@@ -104,7 +104,7 @@ def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) 
         "SocketBindDeny": f"tcp:{FIRST_PORT}-{LAST_PORT}",
     }
     if memory:
-        # The kernel slows a server down and takes back caches before it must kill a process of it.
+        # Above this, the kernel reclaims caches and slows the server down before it has to kill a process.
         properties["MemoryHigh"] = str(int(memory * 0.95))
     if not admin:
         properties["BindReadOnlyPaths"] = shared

@@ -1,4 +1,4 @@
-"""Notebook servers as the users' own processes."""
+"""The local spawner: notebook servers as processes of their users, each in a systemd unit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hubsmith_spawner_local.confinement import (
 
 
 class NotEnoughMemory(SpawnFailure):
-    """The machine cannot carry another server."""
+    """The machine has too little memory for another server."""
 
     code = 503
     sentence = (
@@ -42,12 +42,12 @@ class ServerEnded(SpawnFailure):
 
 
 class LocalSpawner(SystemdSpawner):
-    """A :class:`SystemdSpawner` whose units see the user's home, the shared folder, and nobody else."""
+    """A :class:`SystemdSpawner` whose units see only the user's home and the shared folder, and no other users."""
 
     admins = Set(Unicode(), help="Users who may write to the shared folder.").tag(config=True)
     own_port = 0
     starting = False
-    #: Servers of all users that were let in and have no control group yet.
+    #: Servers of all users that are starting and have no control group yet.
     promised: ClassVar[set[str]] = set()
 
     @default("cmd")
@@ -63,16 +63,17 @@ class LocalSpawner(SystemdSpawner):
         return ["/home/{USERNAME}/.local/bin", "/opt/notebook/bin"]
 
     def get_env(self) -> dict[str, str]:
-        """The environment of the server.
+        """Return the server's environment, and set its port.
 
-        The base class asks for it between choosing a port and using it: the moment to put the user's own in.
+        The base class calls this after it has chosen a port and before it uses the port. So this is where the user's
+        own port can replace it.
         """
         if self.own_port:
             self.port = self.own_port
         return super().get_env() | {
             "LANG": "C.UTF-8",
             "JUPYTER_CONFIG_PATH": "/run/hubsmith/jupyter",
-            # On a file system of its own: a server starts also when the home is full.
+            # On its own file system, so that a server starts even if the home is full.
             "JUPYTER_RUNTIME_DIR": f"{RUNTIME}/jupyter",
             "XDG_RUNTIME_DIR": RUNTIME,
         }
@@ -80,9 +81,9 @@ class LocalSpawner(SystemdSpawner):
     async def start(self) -> tuple[str, int] | None:
         """Start the unit.
 
-        :raises NoUser: the account is not one of a user of the hub.
-        :raises NotEnoughMemory: the servers that run leave too little memory for another.
-        :raises ServerEnded: it ended in its first moments.
+        :raises NoUser: the account does not belong to a user of the hub.
+        :raises NotEnoughMemory: the running servers leave too little memory for another one.
+        :raises ServerEnded: the server ended while it was starting.
         """
         left = memory_left()
         if left is not None and left < NEEDED * (1 + len(self.promised)):
@@ -101,12 +102,12 @@ class LocalSpawner(SystemdSpawner):
             self.promised.discard(account.pw_name)
 
     async def poll(self) -> int | None:
-        """None while the unit runs.
+        """Return None while the unit runs, else its exit code.
 
-        The base class looks once a second until the unit runs, up to the time-out. But a unit runs from the moment
-        that systemd-run returns: one that does not has failed.
+        The base class polls once a second until the unit runs or the timeout expires. But a unit runs as soon as
+        systemd-run returns. A unit that does not run then has failed.
 
-        :raises ServerEnded: it ended in its first moments.
+        :raises ServerEnded: the server ended while it was starting.
         """
         status = await super().poll()
         if status is not None and self.starting:
@@ -114,7 +115,7 @@ class LocalSpawner(SystemdSpawner):
         return status
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """What the person reads who waits for the server."""
-        if told := home_usage(self.user.name):
-            yield {"progress": 20, "message": told}
+        """Yield messages for the user who waits for the server."""
+        if warning := home_usage(self.user.name):
+            yield {"progress": 20, "message": warning}
         yield {"progress": 50, "message": "The notebook server is starting."}

@@ -1,4 +1,4 @@
-"""Notebook servers as services of a Docker Swarm, with the user's home from the master."""
+"""The Swarm spawner: notebook servers as services of a Docker Swarm, with homes from the master by NFS."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from traitlets import Bool, Dict, Float, Integer, List, Set, Unicode, default
 from hubsmith_jupyterhub.errors import SpawnFailure
 from hubsmith_jupyterhub.usage import home_usage
 
-#: The image that workers bring, under the name that they give it (`modules/docker`), and how it is started.
+#: Name of the image that workers contain (`modules/docker`), and its start command.
 BUNDLED = "localhost:1/notebook:bundled"
 BUNDLED_COMMAND = ["/usr/lib/hubsmith/notebook/singleuser"]
-#: Where each node has the homes (the master: a bind mount of its own).
+#: Path of the homes on each node (on the master, a bind mount).
 HOMES = "/var/lib/homes"
-#: Where a server has its person's.
+#: Path of the user's home in the container.
 HOME = "/home/jovyan"
-#: What is known of the cluster (`modules/swarm-manager`).
-TOLD = Path("/run/hubsmith/swarm.json")
-#: The container that is on the network of every server, and what the hub is called there.
+#: Facts about the Swarm, written by `modules/swarm-manager`.
+SWARM_FILE = Path("/run/hubsmith/swarm.json")
+#: Container that is on the network of every server, and the hub's host name on these networks.
 PLACE, HUB = "hubsmith-place", "hub"
 LABEL = "hubsmith.user"
-#: Bytes that VXLAN puts around a frame.
+#: Overhead of VXLAN in bytes.
 VXLAN = 50
-#: A server that ends in error is begun again so often within ten minutes; on a lost worker it always is.
+#: Restarts of a failed server within ten minutes. Servers of a lost worker are always restarted.
 ATTEMPTS, WINDOW = 3, 600 * 10**9
-#: Seconds for which a place may be missing: that of the same person's server before may not be free yet.
+#: Seconds to wait for a node with free resources. Those of the same user's previous server may not be free yet.
 NO_PLACE = 30
-#: Processes and threads of one server.
+#: Limit of processes and threads of one server.
 PIDS = 1024
-#: Engine calls at once: some take seconds, and others must not wait for them.
+#: Parallel calls of the engine. Some take seconds, and others must not wait for them.
 CALLS = 8
-#: States that a task does not leave; the first ones it came to by itself, the others since Swarm moved or removed it.
+#: Final states of a task. FAILED are those it reaches by itself; in the others Swarm has moved or removed it.
 FAILED = ("complete", "failed", "rejected")
 ENDED = (*FAILED, "orphaned", "remove", "shutdown")
-#: What Swarm does in some states of a task.
+#: Messages for some states of a task.
 DOING = {"preparing": "The worker gets the container image.", "starting": "The container starts."}
 
 EXECUTOR = ThreadPoolExecutor(CALLS)
-#: The engine makes attachments of containers one after the other, and gives each 20 seconds: in a class that begins at
-#: once the last ones would be given up.
+#: The engine attaches containers one after the other, with a timeout of 20 s each. If a whole class started at the same
+#: time, the last ones would time out.
 ATTACHING = asyncio.Lock()
 
 
 class NotStarted(SpawnFailure):
-    """The Swarm could not start the server; it says why in its own words."""
+    """The Swarm could not start the server. The sentence contains Swarm's message."""
 
     code = 503
 
@@ -66,12 +66,12 @@ class NotStarted(SpawnFailure):
 
 
 def goes_on(tasks: list[dict[str, Any]]) -> bool:
-    """Whether Swarm keeps one of a service's tasks running, or begins one."""
+    """Whether Swarm keeps one of a service's tasks running, or is starting one."""
     return any(task["DesiredState"] in ("ready", "running") for task in tasks)
 
 
 class HomeSwarmSpawner(SwarmSpawner):
-    """A service with one task for each user, on a network that only it and the hub are on."""
+    """Spawner that runs each user's server as a Swarm service with one task, on a network shared with the hub only."""
 
     admins = Set(Unicode(), help="Users who may write to the shared folder.").tag(config=True)
     shared = Bool(help="Whether there is a shared folder.").tag(config=True)
@@ -85,7 +85,7 @@ class HomeSwarmSpawner(SwarmSpawner):
 
     @property
     def executor(self) -> ThreadPoolExecutor:
-        """The threads that call the engine, for all servers."""
+        """Threads that call the engine, shared by all servers."""
         return EXECUTOR
 
     @default("name_template")
@@ -105,16 +105,16 @@ class HomeSwarmSpawner(SwarmSpawner):
         rows = []
         for number, profile in enumerate(self.profiles):
             memory, cpu = profile["memory"] or self.memory, profile["cpu"] or self.cpu
-            told = f"{html.escape(profile['name'])} <small>({memory / 2**30:g} GiB, {cpu:g} CPU)</small>"
+            label = f"{html.escape(profile['name'])} <small>({memory / 2**30:g} GiB, {cpu:g} CPU)</small>"
             checked = " checked" if number == 0 else ""
             rows.append(
                 f'<div class="form-check"><input class="form-check-input" type="radio" name="profile" id="p{number}" '
-                f'value="{number}"{checked}><label class="form-check-label" for="p{number}">{told}</label></div>'
+                f'value="{number}"{checked}><label class="form-check-label" for="p{number}">{label}</label></div>'
             )
         return "".join(rows)
 
     def options_from_form(self, data: dict[str, list[str]]) -> dict[str, Any]:
-        """The chosen kind; nobody else's numbers are taken from a form."""
+        """Return the profile that the user chose; nothing else is taken from the form."""
         try:
             number = int(data.get("profile", ["0"])[0])
         except ValueError:
@@ -122,7 +122,7 @@ class HomeSwarmSpawner(SwarmSpawner):
         return {"profile": number} if 0 <= number < len(self.profiles) else {}
 
     def _choose(self) -> None:
-        number = self.user_options.get("profile", 0)  # by the API anything can come
+        number = self.user_options.get("profile", 0)  # by the API it can be anything
         known = isinstance(number, int) and 0 <= number < len(self.profiles)
         chosen = self.profiles[number] if known else next(iter(self.profiles), {})
         self.mem_limit = self.mem_guarantee = chosen.get("memory") or self.memory
@@ -161,9 +161,9 @@ class HomeSwarmSpawner(SwarmSpawner):
         return place
 
     async def _answers(self, address: str, port: int) -> None:
-        """Wait until the server takes connections; the hub ends this when it takes too long.
+        """Wait until the server accepts connections. The hub cancels this after its timeout.
 
-        :raises NotStarted: it ended instead.
+        :raises NotStarted: the server ended instead.
         """
         while True:
             try:
@@ -180,51 +180,56 @@ class HomeSwarmSpawner(SwarmSpawner):
             await asyncio.sleep(1)
 
     async def _last_words(self) -> str:
-        """The last line of the server's log, when the engine of its worker tells it."""
+        """Return the last line of the server's log; empty if the engine cannot get it."""
 
         def read() -> bytes:
             return b"".join(self.client.service_logs(self.service_name, stdout=True, stderr=True, tail=5))
 
         try:
-            told = await asyncio.wrap_future(EXECUTOR.submit(read))
+            output = await asyncio.wrap_future(EXECUTOR.submit(read))
         except (DockerException, RequestException) as error:
             self.log.warning("%s: no log: %s", self.service_name, type(error).__name__)
             return ""
-        return next((line.strip() for line in reversed(told.decode(errors="replace").splitlines()) if line.strip()), "")
+        return next(
+            (line.strip() for line in reversed(output.decode(errors="replace").splitlines()) if line.strip()), ""
+        )
 
     def get_env(self) -> dict[str, str]:
-        """The environment of the server. Sockets and such are not in the home, which may be full."""
+        """Return the server's environment. Runtime files are not in the home, which may be full."""
         return super().get_env() | {"JUPYTER_RUNTIME_DIR": "/tmp/jupyter-runtime"}
 
     @property
     def mounts(self) -> list[Mount]:
-        """The homes, and room in memory for what is not to be kept: a disk is everybody's."""
+        """Mounts of the home and of temporary folders in memory, because all users share the disk."""
         room = int(self.mem_limit) // 4
         rooms = [Mount(path, None, "tmpfs", tmpfs_size=room) for path in ("/tmp", "/var/tmp", "/run")]
         return [*super().mounts, *rooms]
 
     def docker(self, method: str, *args: Any, **kwargs: Any) -> Awaitable[Any]:
-        """A call of the engine."""
-        if method == "create_service":  # docker-py has no word for it
+        """Call the engine."""
+        if method == "create_service":  # docker-py has no parameter for it
             kwargs["task_template"]["Resources"]["Limits"]["Pids"] = PIDS
         return super().docker(method, *args, **kwargs)
 
     # The network
 
     def get_state(self) -> dict[str, Any]:
-        """Also the network, for a hub that begins again."""
+        """Return the state that a restarted hub needs, including the network."""
         return {**super().get_state(), "network_name": self.network_name}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Know the server again."""
+        """Restore the state, including the network."""
         super().load_state(state)
         self.network_name = state.get("network_name", "")
 
     async def _new_network(self) -> None:
-        """A network of its own for each start, with the hub on it. A worker may not have forgotten the one before."""
+        """Create a network for the server and attach the hub to it.
+
+        Each start gets a new network, because a worker may not have removed the previous one yet.
+        """
         await self._remove_networks()
         name = f"notebook-{self.user.id}-{secrets.token_hex(4)}"
-        mtu = json.loads(TOLD.read_text())["mtu"] - VXLAN
+        mtu = json.loads(SWARM_FILE.read_text())["mtu"] - VXLAN
         async with ATTACHING:
             await self.docker(
                 "create_network", name, driver="overlay", attachable=True, labels={LABEL: self.user.name},
@@ -234,7 +239,7 @@ class HomeSwarmSpawner(SwarmSpawner):
         self.network_name = name
 
     async def _remove_networks(self) -> None:
-        """Let the hub leave this person's networks; one that is still in use is left for the next time."""
+        """Detach the hub from this user's networks and remove them. Those still in use are left for the next call."""
         for network in await self.docker("networks", filters={"label": f"{LABEL}={self.user.name}"}):
             for method, *words in (("disconnect_container_from_network", PLACE), ("remove_network",)):
                 try:
@@ -243,7 +248,10 @@ class HomeSwarmSpawner(SwarmSpawner):
                     self.log.info("%s: %s", network["Name"], error.explanation)
 
     async def start_object(self) -> None:
-        """Wait until the task runs; fail at once with the Swarm's words when it cannot."""
+        """Wait until the task runs. Fail at once, with Swarm's message, if it cannot run.
+
+        :raises NotStarted: the task failed, or no node has the resources for it.
+        """
         placed_by = time.monotonic() + NO_PLACE
         while True:
             tasks = await self.docker("tasks", filters={"service": self.service_name})
@@ -259,9 +267,9 @@ class HomeSwarmSpawner(SwarmSpawner):
             await asyncio.sleep(0.5)
 
     async def poll(self) -> int | None:
-        """None while Swarm keeps the server running or begins it again, such as elsewhere when its worker is lost.
+        """Return None while Swarm keeps the server running or restarts it, for example on another worker.
 
-        That the engine cannot be asked says nothing of the server.
+        If the engine does not answer, the server counts as running. Otherwise the result is its exit code.
         """
         try:
             await self.docker("inspect_service", self.service_name)
@@ -280,7 +288,7 @@ class HomeSwarmSpawner(SwarmSpawner):
         return int(last.get("ContainerStatus", {}).get("ExitCode") or 0)
 
     async def get_ip_and_port(self) -> tuple[str, int]:
-        """The service's own address, which stays when its task moves to another worker."""
+        """Return the service's virtual address, which does not change if its task moves to another worker, and port."""
         service = await self.docker("inspect_service", self.service_name)
         network = await self.docker("inspect_network", self.network_name)
         for one in service["Endpoint"]["VirtualIPs"]:
@@ -289,16 +297,16 @@ class HomeSwarmSpawner(SwarmSpawner):
         raise NotStarted("the service has no address on the user's network")
 
     async def stop(self, now: bool = False) -> None:
-        """Remove the service, and let the hub leave its network."""
+        """Remove the service and its network."""
         try:
             await super().stop(now)
         finally:
             await self._remove_networks()
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """What the person reads who waits for the server."""
-        if told := home_usage(self.user.name):
-            yield {"progress": 10, "message": told}
+        """Yield messages for the user who waits for the server."""
+        if warning := home_usage(self.user.name):
+            yield {"progress": 10, "message": warning}
         last = ""
         while True:
             if self.said != last:

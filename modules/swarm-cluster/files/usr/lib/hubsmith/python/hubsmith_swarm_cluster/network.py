@@ -1,4 +1,4 @@
-"""This machine in the network of its deployment."""
+"""This machine's address in the deployment's network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hubsmith.guest.programs import Failed, run
 
 
 def own_link(network: str) -> tuple[str, int]:
-    """The machine's address in a network, and the MTU of the interface that has it.
+    """Return the machine's address in a network, and the MTU of its interface in bytes.
 
-    :raises Failed: it has none there, or several.
+    :raises Failed: the machine has no address in the network, or several.
     """
     links = json.loads(run("ip", "-json", "-4", "address", "show", "up"))
     found = [(str(one["local"]), int(link["mtu"])) for link in links for one in link["addr_info"]]

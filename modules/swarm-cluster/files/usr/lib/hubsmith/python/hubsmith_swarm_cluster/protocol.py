@@ -1,9 +1,9 @@
-"""How a machine proves that it belongs to a deployment, over TLS to a server whose key it knows.
+"""Challenge-response protocol with which a machine proves to the Swarm manager that it belongs to the deployment.
 
-The manager has a private key, the others its pin; all have the deployment's secret. A client fetches a challenge, which
-is good for one proof within a minute, and answers with a MAC of it and of what it says of itself: what it wants (`join`
-or `leave`), its name, and the node of the Swarm that it is already. The secret itself is never sent. What is recorded
-of one conversation is of no use in another one.
+It runs over TLS. The manager has a private key, and the other machines have its fingerprint (the pin). All machines
+have the deployment's secret. A client fetches a challenge, which is valid for one proof within a minute. It answers
+with its request (`join` or `leave`, its name, and its node ID if it is in the Swarm already) and a MAC of challenge and
+request. The secret itself is never sent, and a recorded conversation cannot be replayed.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from cryptography.x509.oid import NameOID
 from hubsmith.settings.keys import load_private_key, pin
 
 PORT = 2378
-#: Seconds that a challenge is good for, how many may be open, and how long one client may take for a message.
+#: Validity of a challenge in seconds, the number of open challenges, and the seconds a client may take for a message.
 GOOD_FOR, OPEN, PATIENCE = 60, 256, 10
-#: Seconds for the manager's answer to a proof: it asks its engine, for one client after the other.
+#: Timeout in seconds for the manager's answer to a proof. It queries its engine for one client at a time.
 ANSWER = 60
-#: Clients that are served at once; bytes of a request.
+#: Clients served in parallel, and the maximum length of a request in bytes.
 AT_ONCE, LONGEST = 32, 4096
 
 
-class NotLetIn(Exception):
-    """The server refused, or it is not the one whose key is known."""
+class JoinDenied(Exception):
+    """The server denied the request, or its key does not match the pin."""
 
 
 class Refused(Exception):
-    """Raised by what answers: the proof is right, and there is a reason why nothing is given out (it may be told)."""
+    """Raised by a server's ``answer`` if the proof is valid but the answer is no. The client sees the text."""
 
 
-class Wish(NamedTuple):
-    """What a machine of the deployment wants.
+class NodeRequest(NamedTuple):
+    """Request of a machine of the deployment.
 
     :ivar what: `join` or `leave`.
-    :ivar name: of the machine.
-    :ivar node: its ID in the Swarm; empty when it is in none.
+    :ivar name: name of the machine.
+    :ivar node: its node ID in the Swarm; empty if it is in none.
     """
 
     what: str
@@ -59,20 +59,20 @@ class Wish(NamedTuple):
     node: str
 
 
-def proof(secret: str, challenge: str, wish: Wish) -> str:
-    """What only somebody with the secret can answer to a challenge."""
-    message = json.dumps(["hubsmith-join-2", challenge, wish.what, wish.name, wish.node]).encode()
+def proof(secret: str, challenge: str, request: NodeRequest) -> str:
+    """Compute the MAC of a challenge and a request, which takes the secret."""
+    message = json.dumps(["hubsmith-join-2", challenge, request.what, request.name, request.node]).encode()
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
 class Challenges:
-    """Those that were given out and not used yet."""
+    """Challenges that were issued and not used yet."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._open, self._mutex = clock, dict[str, float](), threading.Lock()
 
     def new(self) -> str:
-        """A challenge for one proof; the oldest is forgotten when too many are open."""
+        """Issue a challenge for one proof. If too many are open, the oldest is dropped."""
         with self._mutex:
             while len(self._open) >= OPEN:
                 del self._open[next(iter(self._open))]
@@ -81,20 +81,19 @@ class Challenges:
             return challenge
 
     def use(self, challenge: str) -> bool:
-        """Whether it was given out within the last minute, and never used before."""
+        """Use up a challenge; return whether it was issued within the last minute and not used before."""
         with self._mutex:
             made = self._open.pop(challenge, None)
             return made is not None and self._clock() - made <= GOOD_FOR
 
 
 class Server(ThreadingHTTPServer):
-    """Answers those who prove that they belong to the deployment.
+    """HTTPS server that answers machines which prove that they belong to the deployment.
 
-    :param address: where it listens.
+    :param address: host and port to listen on.
     :param key: the manager's private key (PEM).
-    :param answer: gets a client's wish and returns what it is given, for one client at a time; may raise
-        :class:`Refused`.
-    :param say: gets a line for the journal.
+    :param answer: called with a request, for one client at a time. Returns the answer, or raises :class:`Refused`.
+    :param report: called with a line for the journal.
     """
 
     daemon_threads = True
@@ -102,37 +101,37 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, address: tuple[str, int], secret: str, key: str, answer: Callable[[Wish], dict[str, Any]],
-        say: Callable[[str], None],
+        self, address: tuple[str, int], secret: str, key: str, answer: Callable[[NodeRequest], dict[str, Any]],
+        report: Callable[[str], None],
     ) -> None:  # fmt: skip
         super().__init__(address, _Handler)
-        self.secret, self.answer, self.say = secret, answer, say
+        self.secret, self.answer, self.report = secret, answer, report
         self.challenges = Challenges()
         self.turn = threading.Lock()
         self._tls, self._slots = _server_context(key), threading.BoundedSemaphore(AT_ONCE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a client in a thread, when not too many are served already."""
+        """Serve a client in a thread; close the connection if too many are served already."""
         if self._slots.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """The thread of one client: TLS first, so that a slow handshake keeps nobody else waiting."""
+        """Serve a client in its thread. The TLS handshake is done here, so that a slow one delays no other client."""
         try:
             request.settimeout(PATIENCE)
             with self._tls.wrap_socket(request, server_side=True) as stream:
                 self.finish_request(stream, client_address)
         except OSError as error:  # a client that went away, was too slow, or speaks no TLS
-            self.say(f"{client_address[0]}: {type(error).__name__}")
+            self.report(f"{client_address[0]}: {type(error).__name__}")
         finally:
             self.shutdown_request(request)
             self._slots.release()
 
 
 def _server_context(key: str) -> ssl.SSLContext:
-    """TLS 1.3 with a certificate that says nothing: clients know the key, not a name."""
+    """Create a TLS 1.3 context with a dummy certificate: clients compare the key, not the name."""
     private = load_private_key(key)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hubsmith")])
     now = datetime.datetime.now(datetime.UTC)
@@ -163,41 +162,43 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"why": "there is nothing here"})
 
     def do_POST(self) -> None:
-        # One answer for all that is wrong: whoever does not belong here learns nothing.
-        if (wish := self._proven()) is None:
-            self.server.say(f"{self.client_address[0]}: refused")
-            self._send(403, {"why": "not let in"})
+        # The same answer to every invalid request, so that a stranger learns nothing.
+        if (request := self._proven()) is None:
+            self.server.report(f"{self.client_address[0]}: refused")
+            self._send(403, {"why": "access denied"})
             return
         try:
             with self.server.turn:
-                answer = self.server.answer(wish)
+                answer = self.server.answer(request)
         except Refused as error:
-            self.server.say(f"{self.client_address[0]}: {wish.name}: {wish.what}: {error}")
+            self.server.report(f"{self.client_address[0]}: {request.name}: {request.what}: {error}")
             self._send(503, {"why": str(error)})
         else:
             self._send(200, answer)
 
-    def _proven(self) -> Wish | None:
-        """The wish of a client whose proof is right; none of any other."""
+    def _proven(self) -> NodeRequest | None:
+        """Read a request and return it if its proof is valid, else None."""
         length = self.headers.get("Content-Length", "")
         self.close_connection = True
         if not length.isdecimal():
             return None
-        # A little more is read than is good for anything: what is left unread would take the answer away with it.
+        # Read a longer body, too: closing a socket with unread data resets the connection, and the answer is lost.
         body = self.rfile.read(min(int(length), 4 * LONGEST))
         if self.path != "/join" or len(body) > LONGEST:
             return None
         try:
             sent = json.loads(body)
-            wish = Wish(str(sent["what"]), str(sent["name"]), str(sent["node"]))
+            request = NodeRequest(str(sent["what"]), str(sent["name"]), str(sent["node"]))
             challenge, given = str(sent["challenge"]), str(sent["proof"])
         except (ValueError, KeyError, TypeError):
             return None
-        # The challenge is used up first, also by a wrong proof.
+        # A wrong proof uses up the challenge, too.
         if not self.server.challenges.use(challenge):
             return None
         return (
-            wish if hmac.compare_digest(proof(self.server.secret, challenge, wish).encode(), given.encode()) else None
+            request
+            if hmac.compare_digest(proof(self.server.secret, challenge, request).encode(), given.encode())
+            else None
         )
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
@@ -209,34 +210,35 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing of the library's own: `say` has the lines that matter."""
+        """Suppress the library's log; ``report`` gets the relevant lines."""
 
 
-def ask(address: str, port: int, wish: Wish, *, pinned: str, secret: str, timeout: float = PATIENCE) -> dict[str, Any]:
-    """Prove to a manager who one is, and say what one wants.
+def ask(
+    address: str, port: int, request: NodeRequest, *, pinned: str, secret: str, timeout: float = PATIENCE
+) -> dict[str, Any]:
+    """Send a request with a proof to the manager and return its answer.
 
-    :param pinned: of the manager's key.
-    :param timeout: seconds for each message but the last.
-    :returns: what it gives to those who belong to the deployment.
-    :raises NotLetIn: it has another key, or it refuses.
-    :raises OSError: it does not answer.
+    :param pinned: pin of the manager's key.
+    :param timeout: seconds for each message except the last, which has :data:`ANSWER`.
+    :raises JoinDenied: the manager has another key, or it denied the request.
+    :raises OSError: the manager does not answer.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # No name and no authority: the key itself is known, and is compared before anything is sent.
+    # There is no name and no authority to verify. The key is compared with the pin before anything is sent.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection(address, port, timeout=timeout, context=context)
-    # One connection, whose key was compared; never another one in silence.
+    # Only this connection's key was compared, so http.client must not reconnect on its own.
     connection.auto_open = 0
     try:
         connection.connect()
         _compare(connection.sock, pinned)
         challenge = _ask(connection, "GET", "/challenge", None)["challenge"]
-        sent = {**wish._asdict(), "challenge": challenge, "proof": proof(secret, challenge, wish)}
+        sent = {**request._asdict(), "challenge": challenge, "proof": proof(secret, challenge, request)}
         connection.sock.settimeout(ANSWER)
         return _ask(connection, "POST", "/join", sent)
     except http.client.HTTPException as error:
-        raise NotLetIn(f"{address}: no answer that makes sense ({type(error).__name__})") from error
+        raise JoinDenied(f"{address}: no answer that makes sense ({type(error).__name__})") from error
     finally:
         connection.close()
 
@@ -245,7 +247,7 @@ def _compare(stream: ssl.SSLSocket, pinned: str) -> None:
     certificate = x509.load_der_x509_certificate(stream.getpeercert(binary_form=True) or b"")
     key = certificate.public_key()
     if not isinstance(key, Ed25519PublicKey) or not hmac.compare_digest(pin(key), pinned):
-        raise NotLetIn("the manager has another key than the one that the settings name (cluster.pin)")
+        raise JoinDenied("the manager has another key than the one that the settings name (cluster.pin)")
 
 
 def _ask(connection: http.client.HTTPSConnection, method: str, path: str, content: Any) -> dict[str, Any]:
@@ -253,9 +255,9 @@ def _ask(connection: http.client.HTTPSConnection, method: str, path: str, conten
     connection.request(method, path, body, {"Content-Type": "application/json"})
     answer = connection.getresponse()
     try:
-        told = dict(json.loads(answer.read(LONGEST)))
+        answered = dict(json.loads(answer.read(LONGEST)))
     except ValueError as error:
-        raise NotLetIn("no answer that makes sense") from error
+        raise JoinDenied("no answer that makes sense") from error
     if answer.status != 200:
-        raise NotLetIn(str(told.get("why", answer.status)))
-    return told
+        raise JoinDenied(str(answered.get("why", answer.status)))
+    return answered

@@ -1,4 +1,4 @@
-"""Make this machine the manager of a Swarm, or end that; reads apply's JSON on standard input."""
+"""Start or stop this machine's Swarm manager. Reads apply's JSON on standard input."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from hubsmith_swarm_cluster.network import own_link
 
 ENGINE, NFS = "docker.service", "nfs-server.service"
 PLACE, JOIN = "hubsmith-swarm-place.service", "hubsmith-join.service"
-#: The hub, its proxy and its culler are where the notebook servers can reach them and be reached.
+#: Units that run in the network namespace of the container `hubsmith-place`, which is on the servers' networks.
 AT_THE_PLACE = ("jupyterhub.service", "configurable-http-proxy.service", "jupyterhub-idle-culler.service")
 DROP_INS = Path("/run/systemd/system")
 EXPORTS, EXPORTS_OF_THE_DAY = Path("/run/hubsmith/homes.exports"), Path("/etc/exports.d/hubsmith.exports")
 SAME_PATH = Path("/var/lib/homes")
-#: What the spawner and the status know of the cluster: `mtu` of the way to the other machines, `address`, `on_master`.
-TOLD = Path("/run/hubsmith/swarm.json")
-#: Of this range each overlay network gets a part: one for each person whose server runs, and one of Swarm's own that
-#: takes an address for each node.
+#: File for the spawner and the status item: `mtu` of the link to the other machines, `address` and `on_master`.
+SWARM_FILE = Path("/run/hubsmith/swarm.json")
+#: Address range and subnet size of overlay networks: one for each user with a running server, and Swarm's own, which
+#: needs an address per node.
 POOL, POOL_PARTS = "10.128.0.0/10", "24"
-#: A machine may be switched off for longer than Swarm's own 90 days.
+#: Validity of the nodes' certificates. A machine may be off for longer than Swarm's default of 90 days.
 CERTIFICATES = "87600h"
-#: A worker that was not heard of for three of these counts as lost, and its servers begin again elsewhere without what
-#: people had in memory. With Swarm's own 5 s a master that is busy for a quarter of a minute would lose all of them.
+#: After three missed heartbeats a worker counts as lost. Its servers restart elsewhere, and users lose what they had in
+#: memory. With Swarm's default of 5 s, a master that is busy for 15 s would lose all workers.
 HEARTBEAT = "20s"
 
 
@@ -37,16 +37,16 @@ def leads(state: dict[str, Any], address: str) -> bool:
 
 
 def swarm(address: str) -> None:
-    """Begin a Swarm, or go on with the one that is kept.
+    """Continue the existing Swarm, or create one.
 
-    One that does not come back is given up: all that is lost are running servers, and workers join the new one.
+    A Swarm that cannot be continued is replaced. This loses only the running servers, and workers join the new Swarm.
     """
     state = swarm_state()
     if leads(state, address):
         return
     if state["LocalNodeState"] != "inactive":
         print(
-            f"the Swarm that was kept is {state['LocalNodeState']} at {state['NodeAddr']}: beginning anew",
+            f"the existing Swarm is {state['LocalNodeState']} at {state['NodeAddr']}: creating a new one",
             file=sys.stderr,
         )
         docker("swarm", "leave", "--force")
@@ -58,7 +58,10 @@ def swarm(address: str) -> None:
 
 
 def write_or_remove(path: Path, wanted: str | None) -> bool:
-    """Write or remove a file; whether that changed anything."""
+    """Write a file, or remove it if ``wanted`` is None.
+
+    :returns: whether that changed anything.
+    """
     if wanted is not None:
         return write(path, wanted)
     existed = path.exists()
@@ -67,7 +70,10 @@ def write_or_remove(path: Path, wanted: str | None) -> bool:
 
 
 def drop_ins(on: bool) -> None:
-    """Let the hub's units run in the network namespace of their place, end with it, and begin again when it is back."""
+    """Write or remove drop-ins for the hub's units.
+
+    With them, the units run in the network namespace of the container, stop with it, and start again when it is back.
+    """
     unit = (
         f"[Unit]\nBindsTo={PLACE}\nAfter={PLACE}\n"
         "[Service]\nNetworkNamespacePath=/run/hubsmith/place\nIPAddressDeny=\nIPAddressAllow=\n"
@@ -87,12 +93,12 @@ def main() -> None:
     drop_ins(on)
     changed = write_or_remove(EXPORTS_OF_THE_DAY, EXPORTS.read_text() if on else None)
     if not on:
-        TOLD.unlink(missing_ok=True)
+        SWARM_FILE.unlink(missing_ok=True)
         run("systemctl", "stop", JOIN, PLACE, NFS, ENGINE)
         return
     address, mtu = own_link(settings["cluster"]["network"])
-    write(TOLD, json.dumps({"address": address, "mtu": mtu, "on_master": facts["swarm_on_master"]}))
-    # On every node the homes are at the same path, before the engine begins what it ran.
+    write(SWARM_FILE, json.dumps({"address": address, "mtu": mtu, "on_master": facts["swarm_on_master"]}))
+    # The homes have the same path on every node. Mount them before the engine restarts its containers.
     if not SAME_PATH.is_mount():
         run("mount", "--bind", "/home", SAME_PATH)
     run("systemctl", "start", ENGINE, NFS)

@@ -1,6 +1,7 @@
-"""A container that does nothing but be on the network of every running server; ends when it does.
+"""Service that runs an idle container on the network of every running server, and ends with it.
 
-Only containers can be on an overlay network. The hub and its proxy stay units of the system, in its network namespace.
+Only containers can be on an overlay network. The hub and its proxy are systemd units in the container's network
+namespace.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from hubsmith_docker.engine import docker
 
 NAME, IMAGE = "hubsmith-place", "hubsmith/place:1"
 LINK = Path("/run/hubsmith/place")
-#: What the hub is called on the networks of the servers.
+#: Host name of the hub on the servers' networks.
 HUB = "hub"
-#: Seconds for an engine that has just begun to lead its Swarm; before that it knows no networks.
+#: Seconds until the engine leads its Swarm. Before that it knows no overlay networks.
 PATIENCE = 180
-#: Networks that are joined at once: each takes a second or three under emulation.
+#: Networks that are joined in parallel. Each takes one to three seconds under emulation.
 AT_ONCE = 8
 
 
 def wait_for_the_swarm() -> None:
-    """Until this node leads."""
+    """Wait until this node leads the Swarm; exit if the timeout expires."""
     deadline = time.monotonic() + PATIENCE
     wanted = "{{.Self}} {{.Status}} {{.ManagerStatus}}"
     while time.monotonic() < deadline:
@@ -38,7 +39,7 @@ def wait_for_the_swarm() -> None:
 
 
 def networks() -> list[str]:
-    """The IDs of the networks of all servers."""
+    """Return the IDs of all servers' networks."""
     if not (services := docker("service", "ls", "--quiet", "--filter", "label=hubsmith.user").split()):
         return []
     wanted = "{{range .Spec.TaskTemplate.Networks}}{{.Target}} {{end}}"
@@ -55,9 +56,9 @@ def make_image() -> None:
 
 
 def make() -> None:
-    """The container, connected to every network."""
+    """Create the container, connect it to all servers' networks, and link its network namespace."""
     docker("rm", "--force", NAME, may_end_with=(0, 1))
-    # It passes nothing on from one network to another.
+    # It must not forward packets between the networks.
     docker(
         "run", "--detach", "--name", NAME, "--hostname", HUB, "--read-only", "--cap-drop", "ALL", "--memory", "16m",
         "--pids-limit", "8", "--sysctl", "net.ipv4.ip_forward=0", IMAGE,

@@ -1,4 +1,4 @@
-"""How many nodes for servers are there and ready."""
+"""Status item of the Swarm: the number of nodes that can run servers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from hubsmith.guest.programs import Failed, run
 from hubsmith.guest.status.answer import answer
 
-TOLD = Path("/run/hubsmith/swarm.json")
+SWARM_FILE = Path("/run/hubsmith/swarm.json")
 
 
 def look() -> tuple[str, str]:
-    if not TOLD.exists():
+    if not SWARM_FILE.exists():
         return "ready", "none: servers run on this machine"
     try:
         nodes = [json.loads(line) for line in run("docker", "node", "ls", "--format", "{{json .}}").splitlines()]
     except Failed:
         return "failed", "the engine does not lead a Swarm"
-    on_master = json.loads(TOLD.read_text())["on_master"]
+    on_master = json.loads(SWARM_FILE.read_text())["on_master"]
     nodes = [node for node in nodes if on_master or not node["ManagerStatus"]]
     usable = [node for node in nodes if node["Status"] == "Ready" and node["Availability"] == "Active"]
     gone = [node for node in nodes if node["Status"] != "Ready"]

@@ -1,4 +1,4 @@
-"""Start what makes this machine a worker."""
+"""Start the services of a Swarm worker."""
 
 from __future__ import annotations
 

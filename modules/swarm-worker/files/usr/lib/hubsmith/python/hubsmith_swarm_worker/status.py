@@ -1,4 +1,4 @@
-"""What the worker's own service says of itself."""
+"""Status item of the Swarm worker: prints the state that its service wrote."""
 
 from __future__ import annotations
 

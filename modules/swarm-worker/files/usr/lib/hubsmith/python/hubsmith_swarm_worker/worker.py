@@ -1,6 +1,6 @@
-"""Mount the homes, start the engine, join the Swarm; and keep it so.
+"""Service of a Swarm worker: mounts the homes, starts the engine, joins the Swarm, and repairs this if it breaks.
 
-`--leave` tells the manager that the machine is being switched off. What it comes to is told in
+With `--leave`, tell the manager that this machine is being switched off. The service writes its state to
 /run/hubsmith/worker-state.json, for the status item.
 """
 
@@ -20,27 +20,27 @@ from hubsmith.guest.programs import Failed, mounted, run
 from hubsmith.guest.unix_http import UnixConnection
 from hubsmith_docker.engine import PATIENCE, docker, swarm_state
 from hubsmith_swarm_cluster.network import own_link
-from hubsmith_swarm_cluster.protocol import PORT, NotLetIn, Wish, ask
+from hubsmith_swarm_cluster.protocol import PORT, JoinDenied, NodeRequest, ask
 
 SETTINGS = Path("/run/hubsmith/worker.json")
 STATE = Path("/run/hubsmith/worker-state.json")
 HOMES = Path("/var/lib/homes")
 ENGINE = "docker.service"
 MOUNT_OPTIONS = "vers=4.2,proto=tcp,hard,nosuid,nodev,noatime"
-#: The Swarm that this machine is in or is joining: a manager with another one has begun anew.
+#: File with the ID of the Swarm that this machine joined. If the manager has another ID, it has created a new Swarm.
 CLUSTER = Path("/var/lib/docker/hubsmith-cluster")
-#: Seconds between two looks, when all is well and when it is not.
+#: Seconds between two checks, if all is well and if not.
 WELL, UNWELL = 60, 5
 
 
-def tell(state: str, why: str) -> None:
-    """For the status and the journal."""
+def report(state: str, why: str) -> None:
+    """Write the state for the status item and the journal."""
     write(STATE, json.dumps({"state": state, "why": why}))
     print(f"{state}: {why}", flush=True)
 
 
 def mount_homes(source: str) -> None:
-    """Have the homes; again when the master has another address now."""
+    """Mount the homes. Mount them again if the master's address has changed."""
     there, _, _ = mounted(HOMES)
     if there and there != source:
         run("umount", "--force", "--lazy", HOMES)
@@ -49,7 +49,10 @@ def mount_homes(source: str) -> None:
 
 
 def gateway() -> None:
-    """The bridge by which containers reach the internet; made by Swarm it would not have the MTU of the way there."""
+    """Create the bridge through which containers reach the internet.
+
+    Docker would create it with its default MTU, not with the MTU of the outgoing link.
+    """
     if "docker_gwbridge" in docker("network", "ls", "--format", "{{.Name}}").splitlines():
         return
     route = json.loads(run("ip", "-json", "route", "get", "192.0.2.1"))[0]
@@ -63,7 +66,7 @@ def gateway() -> None:
 
 
 def in_swarm(given: dict[str, str], state: dict[str, Any], address: str) -> None:
-    """Be in the manager's Swarm, and in no older one."""
+    """Join the manager's Swarm, and leave an older one first."""
     known = CLUSTER.read_text() if CLUSTER.exists() else ""
     managers = [one["Addr"] for one in state.get("RemoteManagers") or ()]
     there = state["LocalNodeState"] == "active" and state["NodeAddr"] == address
@@ -72,20 +75,20 @@ def in_swarm(given: dict[str, str], state: dict[str, Any], address: str) -> None
     if state["LocalNodeState"] != "inactive":
         docker("swarm", "leave", "--force")
     gateway()
-    # First, since a join that takes long goes on in the engine.
+    # Before the join, because a join that times out here continues in the engine.
     CLUSTER.write_text(given["cluster"])
     join(given, address)
 
 
 def join(given: dict[str, str], address: str) -> None:
-    """`docker swarm join`, which would show the token in the list of processes."""
-    wish = {
+    """Join a Swarm by the engine's API. `docker swarm join` would show the token in the process list."""
+    options = {
         "JoinToken": given["token"], "RemoteAddrs": [given["manager"]], "ListenAddr": f"{address}:2377",
         "AdvertiseAddr": address, "DataPathAddr": address,
     }  # fmt: skip
     connection = UnixConnection("/run/docker.sock", timeout=PATIENCE)
     try:
-        connection.request("POST", "/v1.41/swarm/join", json.dumps(wish), {"Content-Type": "application/json"})
+        connection.request("POST", "/v1.41/swarm/join", json.dumps(options), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         if answer.status != 200:
             raise Failed(f"the Swarm cannot be joined: {json.loads(answer.read())['message']}")
@@ -95,12 +98,15 @@ def join(given: dict[str, str], address: str) -> None:
         connection.close()
 
 
-def told(settings: dict[str, str], what: str, node: str) -> dict[str, str]:
-    """What the manager answers to this machine."""
-    wish = Wish(what, socket.gethostname(), node)
+def ask_manager(settings: dict[str, str], what: str, node: str) -> dict[str, str]:
+    """Send a request of this machine to the manager and return its answer.
+
+    :raises Failed: the manager denied it or does not answer.
+    """
+    request = NodeRequest(what, socket.gethostname(), node)
     try:
-        return ask(settings["manager"], PORT, wish, pinned=settings["pin"], secret=settings["secret"])
-    except NotLetIn as error:
+        return ask(settings["manager"], PORT, request, pinned=settings["pin"], secret=settings["secret"])
+    except JoinDenied as error:
         raise Failed(f"the manager does not let this machine in: {error}") from error
     except OSError as error:
         raise Failed(f"the manager does not answer: {error.strerror or type(error).__name__}") from error
@@ -109,22 +115,22 @@ def told(settings: dict[str, str], what: str, node: str) -> dict[str, str]:
 def be_a_worker() -> None:
     settings = json.loads(SETTINGS.read_text())
     address, _ = own_link(settings["network"])
-    if not mounted(HOMES)[0]:  # which, unlike a look at the folder, does not wait for a server that is away
-        # The engine begins what it ran before as soon as it runs: not before the homes are there.
-        mount_homes(told(settings, "join", "")["homes"])
+    if not mounted(HOMES)[0]:  # unlike stat(), this does not hang if the NFS server is away
+        # Mount the homes first: once the engine runs, it restarts its containers.
+        mount_homes(ask_manager(settings, "join", "")["homes"])
     run("systemctl", "start", ENGINE, timeout=300)
     state = swarm_state()
-    given = told(settings, "join", state["NodeID"])
+    given = ask_manager(settings, "join", state["NodeID"])
     mount_homes(given["homes"])
     in_swarm(given, state, address)
 
 
 def leave() -> None:
-    """Say that this machine is being switched off, and end its servers."""
+    """Leave the Swarm, which ends this machine's servers, and tell the manager to forget this node."""
     settings = json.loads(SETTINGS.read_text())
     node = swarm_state()["NodeID"]
     docker("swarm", "leave", "--force")
-    told(settings, "leave", node)
+    ask_manager(settings, "leave", node)
 
 
 def main() -> None:
@@ -141,12 +147,12 @@ def main() -> None:
             be_a_worker()
         except Failed as error:
             if last != str(error):
-                tell("degraded", str(error))
+                report("degraded", str(error))
             last = str(error)
             time.sleep(UNWELL)
         else:
             if last != "ready":
-                tell("ready", "in the Swarm, with the homes")
+                report("ready", "in the Swarm, with the homes")
             last = "ready"
             time.sleep(WELL)
 

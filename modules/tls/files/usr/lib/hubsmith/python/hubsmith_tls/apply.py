@@ -1,4 +1,4 @@
-"""Publish the certificate that the settings ask for; let the authority be asked without waiting for it."""
+"""Publish the certificate that the settings ask for, and start the ACME client in the background if needed."""
 
 from __future__ import annotations
 

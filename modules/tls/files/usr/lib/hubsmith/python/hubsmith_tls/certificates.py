@@ -1,15 +1,15 @@
-"""The hub's certificate: choose the best one there is, and get one from an ACME authority.
+"""Manage the hub's certificate: select the best one, and get one from an ACME authority.
 
 ``select [--boot]``
-    publish the best certificate for NGINX under ``/run/hubsmith/tls`` and reload NGINX if it changed;
+    publish the best certificate for NGINX in ``/run/hubsmith/tls``, and reload NGINX if it changed;
 ``renew [--force] [--keep-trying]``
-    with ``tls.mode = "letsencrypt"``, have certbot issue or renew when that is due; then select;
+    with ``tls.mode = "letsencrypt"``, let certbot issue or renew the certificate if that is due, then select;
 ``status``
-    one JSON object for ``/usr/lib/hubsmith/status.d``.
+    print one JSON object for ``/usr/lib/hubsmith/status.d``.
 
-``/run/hubsmith/tls`` is a symbolic link to a folder with ``fullchain.pem``, ``key.pem`` and ``headers.conf``: NGINX
-never sees half of a change. Before the settings are applied (``/run/hubsmith/tls.json`` is not there yet), the choice
-of the last boot is taken again, else a self-signed certificate.
+``/run/hubsmith/tls`` is a symbolic link to a folder with ``fullchain.pem``, ``key.pem`` and ``headers.conf``, so that
+NGINX never sees a partial change. Before the settings are applied (``/run/hubsmith/tls.json`` does not exist), the
+certificate of the last boot is used, or else a self-signed one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FACTS = Path("/run/hubsmith/certificate.json")
 STATE = Path("/var/lib/hubsmith/tls")
 LETSENCRYPT = Path("/etc/letsencrypt")
 WEBROOT = Path("/var/lib/letsencrypt/webroot")
-#: What certbot writes anew at each run.
+#: Log of certbot, which each run overwrites.
 LOG = Path("/var/log/letsencrypt/letsencrypt.log")
 
 #: RFC 8555 directories of Let's Encrypt (letsencrypt.org/getting-started, letsencrypt.org/docs/staging-environment).
@@ -47,12 +47,12 @@ STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 #: RFC 8555, section 6.7.
 UNKNOWN_ACCOUNT = "urn:ietf:params:acme:error:accountDoesNotExist"
 DAY = 86_400
-#: Days before its end from which a certificate that others renew counts as a problem.
+#: Days before its expiry at which a provided certificate, or one whose renewal fails, counts as a problem.
 WARN_DAYS = 14
-#: The self-signed one: browsers refuse leaf certificates of more than 825 days (support.apple.com/103769).
+#: Validity of the self-signed certificate. Browsers reject more than 825 days (support.apple.com/103769).
 SELF_SIGNED_DAYS = 825
-#: Seconds after a failed attempt; the last one for all that follow. Let's Encrypt allows 5 failed validations per
-#: account, name and hour (letsencrypt.org/docs/rate-limits): four fall into the first hour.
+#: Seconds between failed attempts; the last value repeats. Let's Encrypt allows 5 failed validations per account, name
+#: and hour (letsencrypt.org/docs/rate-limits). With these pauses, four attempts are in the first hour.
 PAUSES = (60, 240, 900, 3600)
 HSTS = 'add_header Strict-Transport-Security "max-age=31536000" always;\n'
 
@@ -62,8 +62,9 @@ class Choice:
     """A certificate that NGINX can use.
 
     :ivar source: ``self-signed``, ``provided`` or ``acme``.
-    :ivar trusted: browsers trust it: HSTS may be promised.
-    :ivar not_before: start of validity, seconds since the epoch; ``not_after`` its end.
+    :ivar trusted: whether browsers trust it, so that HSTS may be enabled.
+    :ivar not_before: start of its validity, in seconds since the epoch.
+    :ivar not_after: end of its validity, in seconds since the epoch.
     """
 
     source: str
@@ -76,12 +77,12 @@ class Choice:
 
     @property
     def renewal_due(self) -> bool:
-        """Less than a third of the lifetime is left: the moment that Let's Encrypt recommends."""
+        """Whether less than a third of the lifetime is left, as Let's Encrypt recommends."""
         return time.time() > self.not_after - (self.not_after - self.not_before) / 3
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one when there is none."""
+    """Read a JSON object. Empty if the file is missing or invalid."""
     try:
         found = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -90,14 +91,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file of root's alone in one step, through a power cut, too."""
+    """Write a file for root only, atomically and durably."""
     files.write(path, text, mode=0o600, durable=True)
 
 
 def inspect(folder: Path, source: str, *, trusted: bool) -> Choice | None:
-    """Read a folder with ``fullchain.pem`` and ``key.pem``; None when it has no usable pair.
+    """Read a folder with ``fullchain.pem`` and ``key.pem``; None if they are no matching pair.
 
-    Power can fail between two writes, so the pair is checked and not believed.
+    The match is checked, because the power may fail between two writes.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -127,15 +128,15 @@ def inspect(folder: Path, source: str, *, trusted: bool) -> Choice | None:
 
 
 def key_of(folder: Path) -> Path:
-    """The private key: certbot names it otherwise."""
+    """Return the private key's path. certbot uses another name."""
     certbots = folder / "privkey.pem"
     return certbots if certbots.exists() else folder / "key.pem"
 
 
 def self_signed(names: tuple[str, ...]) -> Choice:
-    """The machine's own certificate, made anew when its names change or it ends within 30 days.
+    """Return the machine's self-signed certificate. Create a new one if the names differ or it expires within 30 days.
 
-    :param names: what it must be valid for; empty when any will do.
+    :param names: names in the certificate; empty accepts any names.
     """
     folder = STATE / "self-signed"
     found = inspect(folder, "self-signed", trusted=False)
@@ -165,17 +166,17 @@ def self_signed(names: tuple[str, ...]) -> Choice:
 
 
 def directory(settings: dict[str, Any]) -> str:
-    """The ACME directory that the settings name."""
+    """Return the URL of the ACME directory."""
     return settings["directory_url"] or (STAGING if settings["staging"] else PRODUCTION)
 
 
 def lineage(settings: dict[str, Any]) -> str:
-    """certbot's name for the certificate: another authority or another domain is another certificate."""
+    """Return certbot's name for the certificate, which depends on the authority and the domain."""
     return f"{settings['domain']}-{hashlib.sha256(directory(settings).encode()).hexdigest()[:8]}"
 
 
 def choose(settings: dict[str, Any]) -> Choice:
-    """The best certificate that there is."""
+    """Return the best available certificate."""
     if not settings:
         last = read_json(STATE / "last.json")
         known = last and inspect(Path(last["folder"]), last["source"], trusted=last["trusted"])
@@ -196,7 +197,10 @@ def choose(settings: dict[str, Any]) -> Choice:
 
 
 def publish(choice: Choice) -> bool:
-    """Make ``/run/hubsmith/tls`` the chosen one; True when that is a change."""
+    """Point ``/run/hubsmith/tls`` to a certificate.
+
+    :returns: whether the published certificate changed.
+    """
     chain, key = Path(choice.folder, "fullchain.pem").read_text(), key_of(Path(choice.folder)).read_text()
     headers = HSTS if choice.trusted else ""
     digest = hashlib.sha256("\0".join((chain, key, headers)).encode()).hexdigest()[:16]
@@ -218,11 +222,11 @@ def publish(choice: Choice) -> bool:
 
 
 def select(*, boot: bool = False, **attempt: Any) -> Choice:
-    """Choose, publish, note the facts; NGINX is reloaded if it runs and the certificate is another one.
+    """Choose and publish a certificate, and record the facts for the status. Reload NGINX if the certificate changed.
 
-    :param boot: NGINX waits for this to end, so it must not be told.
-    :param attempt: ``failure``: how the last attempt to get a certificate ended (None: well). Without it, what is
-        known stays known as long as the settings ask for the same certificate.
+    :param boot: do not reload NGINX, which waits for this command.
+    :param attempt: ``failure``: the error of the last attempt to get a certificate (None: success). Without it, the
+        recorded result is kept as long as the settings ask for the same certificate.
     """
     settings = read_json(SETTINGS)
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -242,7 +246,7 @@ def select(*, boot: bool = False, **attempt: Any) -> Choice:
 
 
 def words_of(output: str) -> str:
-    """What certbot's output says about the reason: the authority's own words when it gave any."""
+    """Extract the reason of a failure from certbot's output, preferably the authority's message."""
     lines = [line.strip() for line in output.splitlines()]
     problem: dict[str, str] = {}
     for line in lines:
@@ -260,16 +264,19 @@ def words_of(output: str) -> str:
 
 
 def accounts(settings: dict[str, Any]) -> Path:
-    """Where certbot keeps its accounts with the authority."""
+    """Return the folder of certbot's accounts with the authority."""
     parts = urlsplit(directory(settings))
     return LETSENCRYPT / "accounts" / f"{parts.netloc}{parts.path}"
 
 
 def certbot(settings: dict[str, Any]) -> str | None:
-    """Have a new certificate issued; returns the reason when that failed."""
+    """Let certbot issue a new certificate.
+
+    :returns: the reason if that failed, else None.
+    """
     done = run_certbot(settings)
     if done.returncode != 0 and accounts(settings).is_dir() and UNKNOWN_ACCOUNT in log():
-        # The authority has lost its accounts. certbot makes a new one only when it knows of none.
+        # The authority has lost the account. certbot registers a new one only if it has none.
         print(f"{directory(settings)} does not know the account any more: registering again", file=sys.stderr)
         shutil.rmtree(accounts(settings))
         done = run_certbot(settings)
@@ -277,12 +284,12 @@ def certbot(settings: dict[str, Any]) -> str | None:
 
 
 def log() -> str:
-    """What certbot wrote to its log; empty when it ended too early to write one."""
+    """Return certbot's log; empty if it ended before it wrote one."""
     return LOG.read_text(errors="replace") if LOG.exists() else ""
 
 
 def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """Have certbot ask for a new certificate, now."""
+    """Run certbot, which requests a new certificate unconditionally."""
     bundle = STATE / "ca-bundle.pem"
     environment = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
     if settings["ca_bundle"]:
@@ -293,7 +300,7 @@ def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
             "/usr/bin/certbot", "certonly", "--non-interactive", "--agree-tos", "--no-eff-email",
             "--email", settings["email"], "--server", directory(settings), "--cert-name", lineage(settings),
             "--domain", settings["domain"], "--webroot", "--webroot-path", str(WEBROOT), "--key-type", "ecdsa",
-            # Whether it is due was decided here; a name that certbot knows under another server must not stop it.
+            # `renew` has decided that it is due. certbot must not skip a name that it knows from another authority.
             "--force-renewal", "--max-log-backups", "5",
         ],
         env=environment, capture_output=True, text=True, check=False,
@@ -301,9 +308,9 @@ def run_certbot(settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
 
 
 def renew(*, force: bool) -> int:
-    """Issue or renew when that is due; waits for another run to end, which may have done it.
+    """Issue or renew the certificate if that is due. Waits for a concurrent run first.
 
-    :returns: 1 when the authority did not give one.
+    :returns: 0; 1 if the authority did not issue a certificate.
     """
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (STATE / "renew.lock").open("w") as lock:
@@ -312,7 +319,7 @@ def renew(*, force: bool) -> int:
 
 
 def renew_alone(*, force: bool) -> int:
-    """The same, when no other run is at work."""
+    """Issue or renew the certificate if that is due, while holding the lock."""
     settings = read_json(SETTINGS)
     choice = select()
     if settings.get("mode") != "letsencrypt" or (choice.source == "acme" and not choice.renewal_due and not force):
@@ -331,7 +338,7 @@ def renew_alone(*, force: bool) -> int:
 
 
 def keep_trying() -> int:
-    """Renew, again and again until it is done."""
+    """Repeat :func:`renew` until it succeeds."""
     attempt = 0
     while renew(force=False) != 0:
         time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)])
@@ -340,12 +347,12 @@ def keep_trying() -> int:
 
 
 def day(moment: float) -> str:
-    """A date for people."""
+    """Format a time as an ISO date."""
     return time.strftime("%Y-%m-%d", time.gmtime(moment))
 
 
 def status() -> dict[str, str]:
-    """The state of the certificate and why, for the status page."""
+    """Return the state of the certificate and the reason, for the status page."""
     facts = read_json(FACTS)
     if not facts:
         return {"state": "starting", "why": "no certificate has been chosen yet"}
@@ -374,15 +381,17 @@ def status() -> dict[str, str]:
 
 
 def main() -> int:
-    """The command line; see the top of this file."""
+    """Run a command; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="hubsmith-certificate", description="The certificate of the hub.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    selecting = verbs.add_parser("select", help="publish the best certificate that there is")
-    selecting.add_argument("--boot", action="store_true", help="do not tell NGINX: it starts afterwards")
-    forcible = verbs.add_parser("renew", help="issue or renew by ACME when that is due")
-    forcible.add_argument("--force", action="store_true", help="also when it is not due (after a revocation)")
+    selecting = verbs.add_parser("select", help="publish the best available certificate")
+    selecting.add_argument("--boot", action="store_true", help="do not reload NGINX, which starts afterwards")
+    forcible = verbs.add_parser("renew", help="issue or renew by ACME if that is due")
+    forcible.add_argument("--force", action="store_true", help="even if it is not due (after a revocation)")
     verbs.add_parser("status", help="print the state as JSON")
-    forcible.add_argument("--keep-trying", action="store_true", help="until it is done: 1, 4, 15 minutes, then hourly")
+    forcible.add_argument(
+        "--keep-trying", action="store_true", help="until it succeeds: after 1, 4, 15 minutes, then hourly"
+    )
     args = parser.parse_args()
     if args.verb == "status":
         answer(**status())
