@@ -84,13 +84,13 @@ def settled(
     :param wait: seconds. Items that are still starting after that are in the notes.
     """
     seen: list[Health] = []
-    told = ""
+    reported = ""
 
     def done() -> bool:
-        nonlocal told
+        nonlocal reported
         seen.append(look())
-        if (starting := seen[-1].starting) not in ("", told):
-            told = starting
+        if (starting := seen[-1].starting) not in ("", reported):
+            reported = starting
             report(name, f"waiting for {starting}")
         return not starting
 

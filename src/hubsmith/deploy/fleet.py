@@ -156,14 +156,14 @@ class Fleet:
                 yield step
 
     def up(
-        self, say: Callable[[str, str], None], *, wait: float, replacing: Replacing = Replacing.NEVER,
+        self, report: Callable[[str, str], None], *, wait: float, replacing: Replacing = Replacing.NEVER,
         only: Iterable[str] = (),
     ) -> dict[str, tuple[str, float]]:  # fmt: skip
         """Bring machines up.
 
         Machines that already run as wanted are left alone. If machines may be replaced, obsolete ones are retired.
 
-        :param say: called with a machine's name and one line, from several threads.
+        :param report: called with a machine's name and one line, from several threads.
         :param wait: seconds for each boot.
         :param replacing: what to do with existing machines that are not as wanted.
         :param only: names of machines or hosts; by default all.
@@ -176,15 +176,15 @@ class Fleet:
         for one in machines.values():
             one.prepare(replacing)
         self.settle_counts()
-        self.retire(obsolete, say)
+        self.retire(obsolete, report)
         done: dict[str, tuple[str, float]] = {}
         stop = threading.Event()
 
         def bring_up(name: str, one: QemuMachine) -> None:
             began = time.monotonic()
-            what = one.up(lambda line: say(name, line), wait=wait, stop=stop, replacing=replacing)
+            what = one.up(lambda line: report(name, line), wait=wait, stop=stop, replacing=replacing)
             done[name] = what, round(time.monotonic() - began, 1)
-            say(name, what)
+            report(name, what)
 
         for wave in self.waves(machines):
             at_once(wave, bring_up, stop)
@@ -199,7 +199,7 @@ class Fleet:
             if image.stem not in wanted:
                 image.unlink()
 
-    def reboot(self, machines: Mapping[str, QemuMachine], say: Callable[[str, str], None], *, wait: float) -> None:
+    def reboot(self, machines: Mapping[str, QemuMachine], report: Callable[[str, str], None], *, wait: float) -> None:
         """Restart machines (:meth:`chosen`) in start order, and wait until they are ready.
 
         :param wait: seconds for each machine to stop, and again for each to become ready.
@@ -208,7 +208,7 @@ class Fleet:
         stop = threading.Event()
 
         def restart(name: str, one: QemuMachine) -> None:
-            say(name, one.reboot(lambda line: say(name, line), wait=wait, stop=stop))
+            report(name, one.reboot(lambda line: report(name, line), wait=wait, stop=stop))
 
         for wave in self.waves(machines):
             at_once(wave, restart, stop)
@@ -234,7 +234,12 @@ class Fleet:
         ])  # fmt: skip
 
     def down(
-        self, say: Callable[[str, str], None], *, orderly: bool = True, only: Iterable[str] = (), delete: bool = False
+        self,
+        report: Callable[[str, str], None],
+        *,
+        orderly: bool = True,
+        only: Iterable[str] = (),
+        delete: bool = False,
     ) -> None:
         """Switch machines off, in reverse start order.
 
@@ -245,15 +250,15 @@ class Fleet:
         obsolete, machines = self._split(self.chosen(only, obsolete=True))
 
         def switch_off(name: str, one: QemuMachine) -> None:
-            say(name, one.down(orderly=orderly))
+            report(name, one.down(orderly=orderly))
             if delete and one.known:
                 one.delete()
-                say(name, "deleted")
+                report(name, "deleted")
 
         if delete:
             at_once(obsolete, switch_off)
         else:
-            self.retire(obsolete, say)
+            self.retire(obsolete, report)
         for wave in reversed(list(self.waves(machines))):
             at_once(wave, switch_off)
         lan = self.record.folder / f"lan-{LAN}"
@@ -267,20 +272,22 @@ class Fleet:
         obsolete = {name: one for name, one in chosen.items() if name not in wanted}
         return obsolete, {name: one for name, one in chosen.items() if name in wanted}
 
-    def retire(self, obsolete: Mapping[str, QemuMachine], say: Callable[[str, str], None]) -> None:
+    def retire(self, obsolete: Mapping[str, QemuMachine], report: Callable[[str, str], None]) -> None:
         """Switch obsolete machines off, and delete those without data."""
 
         def end(name: str, one: QemuMachine) -> None:
-            say(name, one.down())
+            report(name, one.down())
             if held := one.holds():
-                say(name, f"obsolete; keeps {' and '.join(held)}. To delete: hubsmith down {self.file} {name} --delete")
+                report(
+                    name, f"obsolete; keeps {' and '.join(held)}. To delete: hubsmith down {self.file} {name} --delete"
+                )
             else:
                 one.delete()
-                say(name, "obsolete; deleted")
+                report(name, "obsolete; deleted")
 
         at_once(obsolete, end)
 
-    def scale(self, host: str, number: int, say: Callable[[str, str], None]) -> None:
+    def scale(self, host: str, number: int, report: Callable[[str, str], None]) -> None:
         """Set the number of machines of a host.
 
         Surplus machines with the highest numbers are switched off. Those without data are deleted.
@@ -294,7 +301,7 @@ class Fleet:
             raise HubsmithError("it is one machine; give it a `count` to have more", where=f"hosts.{host}")
         self.record.write(COUNTS, {**self._scaled(), host: {"machines": number, "file": count}})
         numbered = re.compile(rf"{re.escape(host)}-\d+")
-        self.retire({name: one for name, one in self.obsolete().items() if numbered.fullmatch(name)}, say)
+        self.retire({name: one for name, one in self.obsolete().items() if numbered.fullmatch(name)}, report)
 
 
 def at_once(

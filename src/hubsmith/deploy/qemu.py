@@ -37,7 +37,7 @@ RENEW = "renew"
 MODULES = "modules"
 #: Name of the deployment's private network.
 LAN = "private"
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 #: Several threads may make machines of the same image.
 _pinning = threading.Lock()
 
@@ -230,13 +230,18 @@ class QemuMachine:
     # Up and down
 
     def up(
-        self, say: Say, *, wait: float, stop: threading.Event | None = None, replacing: Replacing = Replacing.NEVER
+        self,
+        report: Report,
+        *,
+        wait: float,
+        stop: threading.Event | None = None,
+        replacing: Replacing = Replacing.NEVER,
     ) -> str:
         """Bring the machine up, and wait until its hub answers.
 
         A machine without a hub is ready when it reports so. A machine that runs as wanted is left alone.
 
-        :param say: called with one line per step.
+        :param report: called with one line per step.
         :param wait: seconds for the boot.
         :param stop: ends the wait when set; the machine keeps running.
         :param replacing: what to do with an existing machine that is not as wanted.
@@ -252,21 +257,21 @@ class QemuMachine:
             if not self.has_disk or (changes := self._changes()):
                 done = "replaced" if self.has_disk else "made"
                 if done == "replaced":
-                    say(f"to be replaced ({', '.join(changes)})")
-                    say(self.down())
+                    report(f"to be replaced ({', '.join(changes)})")
+                    report(self.down())
                 self._make()
             machine = self._adopted(place)
             if not machine.running:
                 done = "started" if done == "is up already" else done
-                say(f"starting QEMU ({machine.accelerator.name})")
+                report(f"starting QEMU ({machine.accelerator.name})")
                 machine.start()
             else:
                 machine.plug_in()
                 if machine.stalled:
-                    say("continuing; the disk of this computer was full")
+                    report("continuing; the disk of this computer was full")
                     machine.go_on()
                 machine.detach()
-            self._wait(machine, say, wait, stop or threading.Event(), machine.started_at)
+            self._wait(machine, report, wait, stop or threading.Event(), machine.started_at)
             return done
 
     def prepare(self, replacing: Replacing = Replacing.NEVER) -> None:
@@ -320,7 +325,7 @@ class QemuMachine:
         self.known = {"wanted": wanted}
         self.record.write(f"{self.name}/{MACHINE}", self.known)
 
-    def reboot(self, say: Say, *, wait: float, stop: threading.Event | None = None) -> str:
+    def reboot(self, report: Report, *, wait: float, stop: threading.Event | None = None) -> str:
         """Restart the guest in an orderly way, and wait until it is ready again.
 
         :param wait: seconds for the shutdown, and again for the boot.
@@ -332,9 +337,9 @@ class QemuMachine:
         stop = stop or threading.Event()
         with self.running() as machine:
             place = machine.console.size()
-            say("restarting")
+            report("restarting")
             machine.restart(wait, self._alive(machine, stop))
-            self._wait(machine, say, wait, stop, place)
+            self._wait(machine, report, wait, stop, place)
             return "restarted"
 
     def _machine(
@@ -353,33 +358,33 @@ class QemuMachine:
         """Return the modules of the machine's image. Records of earlier versions do not name them."""
         return list(self.known["wanted"].get(MODULES, self.output.manifest.get("modules", ())))
 
-    def _wait(self, machine: Machine, say: Say, wait: float, stop: threading.Event, since: int) -> None:
-        stage, told, hub = 0, "", "jupyterhub" in self._modules()
+    def _wait(self, machine: Machine, report: Report, wait: float, stop: threading.Event, since: int) -> None:
+        stage, status, hub = 0, "", "jupyterhub" in self._modules()
 
         def answers() -> bool:
-            nonlocal stage, told
+            nonlocal stage, status
             text = machine.console.text(since)
             reached = max((n for n, (mark, _) in enumerate(STAGES, 1) if re.search(mark, text)), default=0)
             if reached > stage:
                 stage = reached
-                say(STAGES[stage - 1][1])
+                report(STAGES[stage - 1][1])
             # The status that the machine prints on its console (module `status`).
             lines = re.findall(r"^hubsmith: (.+)$", text, re.MULTILINE)
-            if lines and lines[-1] != told:
-                told = lines[-1]
-                say(told)
-            if told.startswith("refused"):
-                raise ImageFailed(f"the machine rejected its settings: {told}", where=self.name)
+            if lines and lines[-1] != status:
+                status = lines[-1]
+                report(status)
+            if status.startswith("refused"):
+                raise ImageFailed(f"the machine rejected its settings: {status}", where=self.name)
             if not hub:
-                return told.startswith("ready")
+                return status.startswith("ready")
             try:
                 return machine.get("/hub/login", timeout=min(20, wait)).status == 200
             except OSError:
                 return False
 
         def seen() -> str:
-            said = f"its status: {told}\n" if told else ""
-            return f"{said}{machine.seen()}\nthe whole console: {machine.console.log}"
+            last = f"status: {status}\n" if status else ""
+            return f"{last}{machine.seen()}\nthe whole console: {machine.console.log}"
 
         alive = self._alive(machine, stop)
         wait_until(f"{self.name} to be ready", answers, timeout=wait, interval=1, alive=alive, seen=seen)

@@ -163,7 +163,7 @@ def _machines(item: pytest.Item) -> list[VirtualMachine]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say who is to blame, and keep what the machines said."""
+    """Add who is at fault, and keep the logs of the machines."""
     report = yield
     if not report.failed or call.excinfo is None:
         return report
@@ -178,7 +178,7 @@ def pytest_runtest_makereport(
         shutil.rmtree(folder, ignore_errors=True)
         for machine in machines:
             collect(machine, folder)
-        report.sections.append(("Machines", f"what they said is in {folder}"))
+        report.sections.append(("Machines", f"their logs are in {folder}"))
     return report
 
 
