@@ -181,7 +181,7 @@ def set_limits(kind: str, wanted: dict[int, tuple[int, int]]) -> None:
 
 
 def set_quotas(quotas: dict[int, int], *, by_project: bool) -> None:
-    """Set the limit of each user in bytes. Projects are limited only if they count: users can fill another user's project."""
+    """Set each user's limit in bytes. A project is limited only if it counts: users can fill another user's."""
     wanted = {uid: (size // 1024, max(size // BYTES_PER_FILE, FEWEST_FILES)) for uid, size in quotas.items()}
     set_limits(USER, wanted)
     set_limits(PROJECT, wanted if by_project else dict.fromkeys(wanted, (0, 0)))
