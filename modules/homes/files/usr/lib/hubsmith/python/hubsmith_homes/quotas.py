@@ -1,8 +1,8 @@
 """Quotas of the homes: XFS quotas of users or of projects.
 
-If each home belongs to its user, the user's quota limits it. Users can move their own files to another project, but they
-cannot give them away. If all homes belong to the user of the containers, each home's project quota limits it. Containers
-cannot change projects.
+If each home belongs to its user, the user's quota limits it. Users can move their own files to another project, but
+cannot give them away. If all homes belong to the user of the containers, each home's project quota limits it, since
+containers cannot change projects.
 """
 
 from __future__ import annotations
