@@ -9,6 +9,7 @@ import time
 
 import pytest
 import requests
+from hub_client import NotLetIn
 from people import PASSWORD, WRONG
 from scene import OPEN_PORT, STUDENT, Scene, attack, configure_hub, edit
 
@@ -20,6 +21,10 @@ MIB = 1024**2
 HUB_PROXY = "/usr/share/hubsmith/nginx/hub-proxy.conf"
 TLS = "/usr/share/hubsmith/nginx/tls.conf"
 PORT_80 = "/usr/share/hubsmith/nginx/port-80.conf"
+THROTTLE = "/usr/lib/hubsmith/python/hubsmith_jupyterhub/throttle.py"
+MANY_ATTEMPTS = "s/^(ATTEMPTS, WINDOW = ).*/\\11000, 300/"
+ALL_ADDRESSES_ARE_ONE = 's/^        return str.*/        return "everywhere"/'
+RESTART_HUB = "systemctl restart jupyterhub.service"
 SITE = "/run/hubsmith/nginx/site.conf"
 LARGE_BODIES = (
     f"{edit(HUB_PROXY, 's/256k/1g/')} && systemctl reload nginx && systemctl set-property --runtime "
@@ -33,6 +38,15 @@ def hurt(scene: Scene, before: str) -> bool:
     """Whether the hub took more memory than it ever needs, or was killed for it."""
     peak = int(scene.root("systemctl show --property=MemoryPeak --value jupyterhub.service"))
     return peak > 300 * MIB or scene.hub_pid() != before
+
+
+def login(scene: Scene, password: str) -> bool:
+    """Whether bob's name and a password are accepted."""
+    try:
+        scene.hub.person(STUDENT, password)
+    except NotLetIn:
+        return False
+    return True
 
 
 @attack(weaken=LARGE_BODIES)
@@ -137,3 +151,24 @@ def test_the_hubs_figures(scene: Scene) -> bool:
 def test_anything_without_tls(scene: Scene) -> bool:
     answer = requests.get(f"http://127.0.0.1:{scene.machine.port(80)}/hub/../etc/", allow_redirects=False, timeout=60)
     return answer.status_code != 301
+
+
+@attack(weaken=f"{edit(THROTTLE, MANY_ATTEMPTS)} && {RESTART_HUB}")
+def test_guessing_passwords_slowly(scene: Scene) -> bool:
+    """Slow enough for NGINX, but from one address."""
+    for _ in range(12):
+        login(scene, WRONG)
+    return login(scene, PASSWORD)
+
+
+@attack(weaken=f"{edit(THROTTLE, ALL_ADDRESSES_ARE_ONE)} && {RESTART_HUB}")
+def test_locking_someone_out(scene: Scene) -> bool:
+    """By wrong passwords in the name of someone who comes from another address."""
+    for _ in range(12):
+        login(scene, WRONG)
+    form = "curl --silent --insecure --cookie-jar /run/c --cookie /run/c https://localhost/hub/login"
+    scene.root(f"{form} --output /dev/null")
+    token = "$(awk '/_xsrf/ {print $7}' /run/c)"
+    code = f"{form} --output /dev/null --write-out '%{{http_code}}' --data username={STUDENT} --data-urlencode "
+    code += f"'password={PASSWORD}' --data _xsrf={token}"
+    return scene.root(code) != "302"

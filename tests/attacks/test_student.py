@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from scene import QUOTA, VICTIM, Scene, attack, configure_hub
+from people import PASSWORD
+from scene import QUOTA, VICTIM, Scene, attack, configure_hub, edit
 from test_stranger import BODY, LARGE_BODIES, hurt
 
 pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub", "spawner-local")]
 
+PASSWORDS = "/usr/lib/hubsmith/python/hubsmith_jupyterhub/passwords.py"
 HIDDEN = "InaccessiblePaths"
 NO_FIREWALL = "nft flush ruleset"
 #: Starts a system call by its number (x86-64); prints 0 or what it returns when it was let through, else -1.
@@ -112,6 +114,15 @@ def test_starting_the_server_of_another_user(scene: Scene) -> bool:
 @attack(weaken=configure_hub("$a c.JupyterHub.extra_user_scopes = ['tokens']"))
 def test_a_token_of_another_user(scene: Scene) -> bool:
     return scene.student.request("POST", f"/hub/api/users/{VICTIM}/tokens", json={}).status_code == 201
+
+
+@attack(weaken=f"{edit(PASSWORDS, 's/if not isinstance.*/if False:/')} && systemctl restart jupyterhub.service")
+def test_guessing_passwords_past_nginx(scene: Scene) -> bool:
+    """The API of the hub takes passwords, too."""
+    ask = "urllib.request.Request('http://127.0.0.1:881/hub/api/users/{0}/tokens', json.dumps({1}).encode())"
+    body = f"{{'auth': {{'username': {VICTIM!r}, 'password': {PASSWORD!r}}}}}"
+    code = f"import json, urllib.request; print(urllib.request.urlopen({ask.format(VICTIM, body)}).status)"
+    return "201" in scene.notebook.python(code)
 
 
 # The machine
