@@ -170,11 +170,17 @@ class Scene:
 
 def edit(path: str, program: str) -> str:
     """A command that changes a file of the sealed root for all to see, with sed."""
-    copy = f"/run/weak-{path.replace('/', '-')}"
-    return (
+    copy = f"/run/weak{path.replace('/', '-')}"
+    command = (
         f"sed -E {shlex.quote(program)} {path} > {copy} && ! cmp -s {path} {copy} && chmod --reference={path} {copy} "
         f"&& mount --bind {copy} {path}"
     )
+    if path.startswith("/usr/lib/hubsmith/python/"):
+        # Its bytecode would be used instead. Python ignores an empty one.
+        folder, name = path.rsplit("/", 1)
+        bytecode = f"{folder}/__pycache__/{name.removesuffix('.py')}.*.pyc"
+        command += f" && for file in {bytecode}; do mount --bind /dev/null $file; done"
+    return command
 
 
 def configure_hub(program: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from people import PASSWORD
 from scene import QUOTA, STUDENT, VICTIM, Scene, attack
 from test_student import MOVE, NO_FIREWALL, opened
 
@@ -84,3 +85,16 @@ def test_keeping_the_operator_from_applying_settings(scene: Scene) -> bool:
 def test_io_uring(scene: Scene) -> bool:
     code = "import ctypes; print('ring', ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(120)))"
     return "ring -1" not in scene.ssh(python(code)).stdout
+
+
+SETUID_SU = "cp /usr/bin/su /run/su && chmod 4755 /run/su && mount --bind /run/su /usr/bin/su && mount -o remount,bind,suid /usr/bin/su"
+
+
+@attack(weaken=SETUID_SU)
+def test_trying_the_password_of_another_user(scene: Scene) -> bool:
+    """`su` has no limits, and no log that anyone reads."""
+    return scene.ssh(f"echo '{PASSWORD}' | su {VICTIM} -c 'id -un'").stdout.strip() == VICTIM
+
+
+def test_operators_become_root(scene: Scene) -> None:
+    assert scene.machine.succeed("sudo -n id -u", root=False).strip() == "0"
