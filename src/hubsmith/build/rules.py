@@ -40,8 +40,8 @@ def wanted_early(path: str) -> bool:
 def may_set_id(path: str) -> bool:
     """Whether a program keeps its setuid and setgid bits: only `sudo`, with which operators become root.
 
-    Users have nothing to do with the others: passwords, shells and groups come from the settings, `su` would let them try
-    each other's passwords, and mounts are root's.
+    Users do not need the others. Passwords, shells and groups come from the settings, only root mounts, and with `su` users
+    could try each other's passwords.
     """
     return path == "usr/bin/sudo"
 
