@@ -87,7 +87,10 @@ def test_io_uring(scene: Scene) -> bool:
     return "ring -1" not in scene.ssh(python(code)).stdout
 
 
-SETUID_SU = "cp /usr/bin/su /run/su && chmod 4755 /run/su && mount --bind /run/su /usr/bin/su && mount -o remount,bind,suid /usr/bin/su"
+SETUID_SU = (
+    "cp /usr/bin/su /run/su && chmod 4755 /run/su && mount --bind /run/su /usr/bin/su "
+    "&& mount -o remount,bind,suid /usr/bin/su"
+)
 
 
 @attack(weaken=SETUID_SU)

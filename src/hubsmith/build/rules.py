@@ -40,8 +40,8 @@ def wanted_early(path: str) -> bool:
 def may_set_id(path: str) -> bool:
     """Whether a program keeps its setuid and setgid bits: only `sudo`, with which operators become root.
 
-    Users do not need the others. Passwords, shells and groups come from the settings, only root mounts, and with `su` users
-    could try each other's passwords.
+    Users do not need the others. Passwords, shells and groups come from the settings, and only root mounts. With
+    `su`, users could try each other's passwords.
     """
     return path == "usr/bin/sudo"
 
