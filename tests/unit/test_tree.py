@@ -35,6 +35,7 @@ MOST_LINES = 500
 LONG = {
     "images/*.lock.json": "written by `hubsmith lock`: one entry per package",
     "nix/tools.lock.json": "written by `hubsmith lock`: one entry per package",
+    "requirements.lock": "written by uv: all checksums of each package",
 }
 #: Shell fragments whose variables come from outside: from the derivation (Nix), or from the caller (dracut).
 VARIABLES_FROM_OUTSIDE = ("nix/*.sh", "*/module-setup.sh")
