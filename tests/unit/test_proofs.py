@@ -268,6 +268,13 @@ def test_the_newest_changes_come_first(project: Project) -> None:
     assert ran[:2] == [QUICK, GUEST]
 
 
+def test_files_with_slow_tests_only_come_last(project: Project) -> None:
+    slow = "import pytest\n\n@pytest.mark.slow\ndef test_guest():\n    pass\n"
+    project.write_all({"tests/vm/test_guest.py": slow})
+    _, _, told = project.run("--all")
+    assert re.findall(r"^(tests/\S+) PASSED", told, re.M)[-1] == GUEST
+
+
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_goes_on_where_it_was(
     kill: signal.Signals, project: Project, tmp_path_factory: pytest.TempPathFactory

@@ -2,8 +2,9 @@
 
 It always records. The rest is for ``scripts/test`` and ``hubsmith test``:
 
-- ``--unproven``: the fast tests, then every test without a valid proof (most recently changed first), then proven ones
-  at random for :data:`SAMPLE_SECONDS`, so that the record stays honest;
+- ``--unproven``: the fast tests, then every test without a valid proof (most recently changed first; with ``--all``,
+  files with slow tests only come last), then proven ones at random for :data:`SAMPLE_SECONDS`, so that the record
+  stays honest;
 - ``--about IMAGE``: only the tests that an image takes part in, slow ones too; with ``--report FILE`` a report of them.
 
 A proven test that fails when it is run again loses its proof, unless the harness is at fault. A table at the end says
@@ -172,7 +173,10 @@ class Proving:
             group.discard(test)
 
     def _newest_first(self, items: list[pytest.Item]) -> list[pytest.Item]:
-        """The files whose inputs changed last come first; within a file the order stays, since tests share machines."""
+        """The files whose inputs changed last come first, and those with slow tests only come last.
+
+        Within a file the order stays, since its tests share machines.
+        """
         if not items:
             return []
         times = change_times(self.root)
@@ -180,7 +184,8 @@ class Proving:
         for item in items:
             changed = max((times.get(path, 0) for path in self.inputs[item.nodeid].files), default=0)
             newest[item.path] = max(newest.get(item.path, 0), changed)
-        return sorted(items, key=lambda item: (-newest[item.path], item.path))
+        required = {item.path for item in items if item.nodeid not in self.tests.slow}
+        return sorted(items, key=lambda item: (item.path not in required, -newest[item.path], item.path))
 
     def _sample(self, items: list[pytest.Item]) -> list[pytest.Item]:
         """All in an order that the commit decides."""
