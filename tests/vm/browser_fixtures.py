@@ -25,9 +25,9 @@ ARGUMENTS = [
 PAGE, LAB, START = (1000 * scaled(seconds) for seconds in (60, 240, SPAWN))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium."""
+    """The system's Chromium. Playwright cannot be started twice at a time, as two folders' fixtures would."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser

@@ -34,7 +34,8 @@ MACHINE = {"hostname": "hub", "addresses": ["192.0.2.1"], "public_ipv4": "", "me
 def check(definition: Definition) -> None:
     """Check the modules of an image.
 
-    :raises DefinitionError: a module reads a table that the image does not have, or a template cannot be rendered.
+    :raises DefinitionError: a module reads a table that the image does not have, no module reads a table, or a template
+        cannot be rendered.
     """
     schema = schema_of(definition)
     folder = definition.root / "modules"
@@ -45,6 +46,14 @@ def check(definition: Definition) -> None:
         for topic, module in modules.items()
         for table in module.reads
         if table not in schema.tables
+    ]
+    # A hook that uses such a table would fail at boot.
+    read = {table for module in modules.values() for table in module.reads}
+    problems += [
+        f"modules/{composed.topics[-1]}/settings.py: no module of the image reads the table `{name}`; "
+        f"add it to `[settings] reads` in modules/{composed.topics[-1]}/module.toml"
+        for name, composed in schema.tables.items()
+        if name not in read
     ]
     if not problems:
         contexts = list(examples(schema, modules))
