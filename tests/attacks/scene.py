@@ -150,7 +150,7 @@ class Scene:
 
     def ssh_with(self, key: Path, line: str) -> str:
         """What a command prints when someone comes as bob with another key."""
-        folder = self.machine.folder / key.stem
+        folder = self.machine.folder / f"{key.name}.ssh"
         folder.mkdir()
         config = write_config(folder, "other", self.machine.port(22), STUDENT, key)
         return run(["ssh", "-F", config, "other", line], check=False, timeout=120).stdout.strip()
