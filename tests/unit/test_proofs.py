@@ -234,20 +234,20 @@ def test_slow_tests_are_run_when_asked_for_and_always_named(project: Project) ->
     assert "NOT PROVEN" not in project.run()[2]
 
 
-def test_an_image_that_is_built_meanwhile_proves_nothing(project: Project) -> None:
-    build = 'open("out/toy/SHA256SUMS", "w").write("5  toy.qcow2\\n")'
-    project.write_all({"tests/scenarios/test_pair.py": f'FILE = "hosts/pair.toml"\n\ndef test_pair():\n    {build}\n'})
-    assert project.run("-k", "test_pair")[0] == 1
-    assert PAIR not in project.proven()
-    assert project.run("-k", "test_pair")[0] == 0
-
-
-def test_a_file_that_is_edited_meanwhile_proves_nothing(project: Project) -> None:
-    edit = 'open("tests/vm/" + "guest.S", "w").write("hlt")'
-    project.write_all({"tests/vm/test_guest.py": f'GUEST = "guest.S"\n\ndef test_guest():\n    {edit}\n'})
-    assert project.run("-k", "test_guest")[0] == 1
-    assert GUEST not in project.proven()
-    assert project.run("-k", "test_guest")[0] == 0
+@pytest.mark.parametrize(
+    ("test", "input_", "change"),
+    [
+        (PAIR, "hosts/pair.toml", 'open("out/toy/SHA256SUMS", "w").write("5  toy.qcow2\\n")'),
+        (GUEST, "guest.S", 'open("tests/vm/" + "guest.S", "w").write("hlt")'),
+    ],
+    ids=["image-built", "file-edited"],
+)
+def test_an_input_that_changes_meanwhile_proves_nothing(project: Project, test: str, input_: str, change: str) -> None:
+    file, _, name = test.partition("::")
+    project.write_all({file: f'INPUT = "{input_}"\n\ndef {name}():\n    {change}\n'})
+    assert project.run("-k", name)[0] == 1
+    assert test not in project.proven()
+    assert project.run("-k", name)[0] == 0
 
 
 def test_a_tree_that_is_no_checkout(project: Project) -> None:

@@ -22,7 +22,7 @@ from hubsmith.vm.linux import Machine
 from hubsmith.vm.machine import Snapshot
 from hubsmith.vm.ssh import Done
 
-pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub")]
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub"), pytest.mark.reads("modules/*/settings.py")]
 
 CASES = Path(__file__).parents[2] / "tests/unit/settings_bad"
 #: One of each kind; the unit tests read all that there are. Each costs an emulated machine about 13 s.
