@@ -36,7 +36,8 @@ def test_no_secret_is_in_the_journal_or_in_an_argument(host: Host) -> None:
         "import json, subprocess\n"
         "from pathlib import Path\n"
         "secrets = json.loads(Path('/var/lib/hubsmith/kept/secrets.json').read_text())\n"
-        "journal = subprocess.run(['journalctl', '-b', '-o', 'export'], capture_output=True, check=True).stdout\n"
+        "command = ['journalctl', '--namespace=*', '-b', '-o', 'export']\n"
+        "journal = subprocess.run(command, capture_output=True, check=True).stdout\n"
         "lines = [p.read_bytes() for p in Path('/proc').glob('[0-9]*/cmdline')]\n"
         "print([n for n, s in secrets.items() if s.encode() in journal or any(s.encode() in line for line in lines)])\n"
     )

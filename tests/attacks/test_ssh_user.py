@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from people import PASSWORD
 from scene import QUOTA, STUDENT, VICTIM, Scene, attack
-from test_student import MOVE, NO_FIREWALL, opened
+from test_student import LOG, MOVE, NO_FIREWALL, OPEN_JOURNAL, logged, opened
 
 pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub", "spawner-local")]
 
@@ -85,6 +85,34 @@ def test_keeping_the_operator_from_applying_settings(scene: Scene) -> bool:
 def test_io_uring(scene: Scene) -> bool:
     code = "import ctypes; print('ring', ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(120)))"
     return "ring -1" not in scene.ssh(python(code)).stdout
+
+
+@attack(weaken="mount --bind /dev/null /etc/security/namespace.d/hubsmith.conf")
+def test_filling_the_disk_and_memory_for_good(scene: Scene) -> bool:
+    """With files that stay when the session has ended."""
+    folders = "/tmp /var/tmp /dev/shm /run/lock"
+    assert scene.ssh(f"for folder in {folders}; do echo mine > $folder/left || exit 1; done").rc == 0
+    return "left" in scene.root(f"ls {folders}")
+
+
+@attack(
+    weaken="mount --bind /dev/null /usr/lib/systemd/system/user@.service.d/hubsmith.conf && systemctl daemon-reload"
+)
+def test_filling_the_disk_through_the_user_manager(scene: Scene) -> bool:
+    assert scene.ssh("XDG_RUNTIME_DIR=/run/user/$(id -u) systemd-run --user --wait touch /var/tmp/left").rc == 0
+    return "left" in scene.root("ls /var/tmp")
+
+
+@attack(weaken=OPEN_JOURNAL)
+def test_a_line_in_the_journal_of_the_machine(scene: Scene) -> bool:
+    scene.ssh(python(LOG))
+    return logged(scene)
+
+
+@attack(weaken=opened("/etc/hubsmith/settings.toml"))
+def test_the_settings(scene: Scene) -> bool:
+    scene.root("chmod 644 /etc/hubsmith/settings.toml")  # as user-data may say
+    return "password_hash" in scene.ssh("cat /etc/hubsmith/settings.toml").stdout
 
 
 SETUID_SU = (

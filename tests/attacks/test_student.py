@@ -14,6 +14,22 @@ HIDDEN = "InaccessiblePaths"
 NO_FIREWALL = "nft flush ruleset"
 #: Starts a system call by its number (x86-64); prints 0 or what it returns when it was let through, else -1.
 CALL = "import ctypes; print('returned', ctypes.CDLL(None).syscall({}))"
+#: Writes a line to the journal.
+LOG = """
+import socket
+try:
+    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"MESSAGE=chatter", "/run/systemd/journal/socket")
+except OSError as error:
+    print(error)
+"""
+OPEN_JOURNAL = "chmod 666 /run/systemd/journal/socket"
+
+
+def logged(scene: Scene) -> bool:
+    """Whether the line of :data:`LOG` is in the journal of the machine."""
+    return (
+        scene.root("journalctl --sync; journalctl --boot --no-pager --output=cat MESSAGE=chatter").strip() == "chatter"
+    )
 
 
 def opened(path: str) -> str:
@@ -239,3 +255,46 @@ def test_all_connections_of_the_hub(scene: Scene) -> bool:
     )
     held = scene.root("ss --no-header --tcp state established '( sport = :881 )' | wc -l")
     return int(held) >= 150
+
+
+#: Tokens of bob's, as if he had made them one by one, but for one below the limit.
+MANY_TOKENS = """
+import sqlite3, sys
+sys.path.insert(0, "/usr/lib/hubsmith/python")
+from hubsmith_jupyterhub.limits import ROWS
+database = sqlite3.connect("/var/lib/jupyterhub/jupyterhub.sqlite")
+(bob,) = database.execute("SELECT id FROM users WHERE name = 'bob'").fetchone()
+(there,) = database.execute("SELECT count(*) FROM api_tokens WHERE user_id = ?", (bob,)).fetchone()
+rows = [(bob, f"{number:040}", "x", "jupyterhub", "[]") for number in range(ROWS - there - 1)]
+query = "INSERT INTO api_tokens (user_id, hashed, prefix, client_id, scopes) VALUES (?, ?, ?, ?, ?)"
+database.executemany(query, rows)
+database.commit()
+"""
+NO_LIMIT_OF_ROWS = configure_hub("s/^limit_rows.*//")
+
+
+def new_token(scene: Scene, note: str = "") -> int:
+    return scene.student.request("POST", "/hub/api/users/bob/tokens", json={"note": note}).status_code
+
+
+@attack(weaken=NO_LIMIT_OF_ROWS)
+def test_filling_the_database_of_the_hub_with_tokens(scene: Scene) -> bool:
+    scene.machine.succeed("/opt/jupyterhub/bin/python -", stdin=MANY_TOKENS, timeout=120)
+    assert new_token(scene) == 201, "the last one that is allowed"
+    return new_token(scene) == 201
+
+
+@attack(weaken=NO_LIMIT_OF_ROWS)
+def test_filling_the_database_of_the_hub_with_a_note(scene: Scene) -> bool:
+    assert new_token(scene, "x" * 250) == 201
+    if new_token(scene, "x" * 200_000) == 201:
+        return True
+    assert new_token(scene) == 201, "the hub goes on after the refusal"
+    return False
+
+
+@attack(weaken=OPEN_JOURNAL, without=["LogNamespace", HIDDEN])
+def test_a_line_in_the_journal_of_the_machine(scene: Scene) -> bool:
+    """Enough of them push out all others."""
+    scene.notebook.python(LOG)
+    return logged(scene)

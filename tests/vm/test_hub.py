@@ -247,8 +247,8 @@ def test_no_secret_of_a_session_is_in_the_journal_or_a_command_line(busy_hub: Hu
     with alice.start_kernel(scaled(KERNEL)) as kernel:
         token = kernel.execute("import os; os.environ['JUPYTERHUB_API_TOKEN']").strip("'")
         secrets = [PASSWORD, token, *(c.value for c in alice.http.cookies if c.name != "_xsrf" and len(c.value) > 16)]
-        busy_hub.machine.succeed("journalctl --sync")
-        seen = busy_hub.machine.succeed("journalctl -b --no-pager -o verbose", timeout=180)
+        busy_hub.machine.succeed("journalctl --sync; journalctl --namespace=notebooks --sync")
+        seen = busy_hub.machine.succeed("journalctl --namespace='*' -b --no-pager -o verbose", timeout=180)
         seen += busy_hub.machine.succeed("ps -e -ww -o args=")
     assert len(secrets) >= 4
     assert not [number for number, secret in enumerate(secrets) if secret in seen]

@@ -205,5 +205,5 @@ def collect(machine: VirtualMachine, folder: Path) -> None:
     if isinstance(machine, Machine):
         with contextlib.suppress(HubsmithError):
             prefix.with_suffix(".journal.log").write_text(
-                machine.execute("journalctl -b --no-pager -o short-precise", timeout=90).stdout
+                machine.execute("journalctl --namespace='*' -b --no-pager -o short-precise", timeout=90).stdout
             )

@@ -35,7 +35,7 @@ STALLS = re.compile(
 )
 _SCRIPT = (
     "systemctl --failed --no-legend --plain --no-pager; echo ==; "
-    "journalctl -b -q --no-pager -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,PRIORITY --grep "
+    "journalctl --namespace='*' -b -q --no-pager -o json --output-fields=MESSAGE,SYSLOG_IDENTIFIER,PRIORITY --grep "
 )
 
 

@@ -219,7 +219,7 @@ class Machine(VirtualMachine):
         """Last lines of this boot's journal, for one unit or for all."""
         of = f"-u {shlex.quote(unit)} " if unit else ""
         try:
-            out = self.execute(f"journalctl -b --no-pager -q -o short-monotonic {of}-n {lines}").stdout
+            out = self.execute(f"journalctl --namespace='*' -b --no-pager -q -o short-monotonic {of}-n {lines}").stdout
         except HubsmithError as error:
             return f"(the journal cannot be read: {error.what})"
         return f"the journal of {unit or self.name}:\n{out.strip() or '(empty)'}"

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from jupyterhub.orm import APIToken, OAuthCode
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from tornado.httpserver import HTTPServer
 from traitlets.config import Config
 
 from hubsmith_jupyterhub.errors import only_for
+from hubsmith_jupyterhub.limits import limit_rows
 
 # From the loader.
 c: Config
@@ -63,6 +65,7 @@ def commits_survive_power_cuts(connection: sqlite3.Connection, record: object) -
 
 
 event.listen(Engine, "connect", commits_survive_power_cuts)
+limit_rows(APIToken, OAuthCode)
 
 c.JupyterHub.upgrade_db = True
 c.JupyterHub.cookie_secret = bytes.fromhex(rendered["cookie_secret"])

@@ -59,6 +59,8 @@ def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) 
         "Description": f"Notebook server of {name}",
         # systemd forgets a failed unit. The hub reports the failure, and the journal is kept.
         "CollectMode": "inactive-or-failed",
+        # What it prints: /etc/systemd/journald@notebooks.conf.
+        "LogNamespace": "notebooks",
         "KillMode": "mixed",
         "TimeoutStopSec": "20",
         # The base class writes the unit's environment here. It is hidden from the server, which could fill /run.
