@@ -99,7 +99,12 @@ def test_filling_the_disk_and_memory_for_good(scene: Scene) -> bool:
     weaken="mount --bind /dev/null /usr/lib/systemd/system/user@.service.d/hubsmith.conf && systemctl daemon-reload"
 )
 def test_filling_the_disk_through_the_user_manager(scene: Scene) -> bool:
-    assert scene.ssh("XDG_RUNTIME_DIR=/run/user/$(id -u) systemd-run --user --wait touch /var/tmp/left").rc == 0
+    unit = "~/.config/systemd/user/left.service"
+    text = r"[Service]\nType=oneshot\nExecStart=touch /var/tmp/left\n"
+    scene.ssh(f"mkdir -p ~/.config/systemd/user; printf '{text}' > {unit}")
+    systemctl = "XDG_RUNTIME_DIR=/run/user/$(id -u) systemctl --user"
+    done = scene.ssh(f"{systemctl} daemon-reload && {systemctl} start left")
+    assert done.rc == 0, done.stderr
     return "left" in scene.root("ls /var/tmp")
 
 
