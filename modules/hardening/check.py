@@ -12,23 +12,7 @@ import pytest
 Host = Any
 
 #: Setuid, setgid and similar programs of all images. Adding one is a deliberate decision.
-SETUID = {
-    "/usr/bin/chage",
-    "/usr/bin/chfn",
-    "/usr/bin/chsh",
-    "/usr/bin/expiry",
-    "/usr/bin/gpasswd",
-    "/usr/bin/mount",
-    "/usr/bin/newgrp",
-    "/usr/bin/passwd",
-    "/usr/bin/ssh-agent",
-    "/usr/bin/su",
-    "/usr/bin/sudo",
-    "/usr/bin/umount",
-    "/usr/lib/dbus-1.0/dbus-daemon-launch-helper",
-    "/usr/lib/openssh/ssh-keysign",
-    "/usr/sbin/unix_chkpwd",
-}
+SETUID = {"/usr/bin/sudo"}
 #: All of them sticky.
 WORLD_WRITABLE = {
     "/dev/mqueue",
@@ -69,6 +53,7 @@ SYSCTL = {
     "fs.protected_symlinks": 1,
     "fs.suid_dumpable": 0,
     "kernel.dmesg_restrict": 1,
+    "kernel.io_uring_disabled": 2,
     "kernel.kexec_load_disabled": 1,
     "kernel.kptr_restrict": 2,
     "kernel.unprivileged_bpf_disabled": 1,

@@ -19,8 +19,9 @@ def users(host: Host) -> list[str]:
 def test_quotas_are_enforced(host: Host) -> None:
     mount = host.mount_point("/home")
     assert mount.filesystem == "xfs"
-    assert {"prjquota", "nosuid", "nodev"} <= set(mount.options)
-    assert "Enforcement: ON" in host.run("xfs_quota -x -c 'state -p' /home").stdout
+    assert {"usrquota", "prjquota", "nosuid", "nodev"} <= set(mount.options)
+    for kind in ("u", "p"):
+        assert "Enforcement: ON" in host.run(f"xfs_quota -x -c 'state -{kind}' /home").stdout
 
 
 @pytest.fixture
@@ -37,8 +38,11 @@ def test_each_home_is_its_users_own(host: Host, users: list[str], common_owner: 
         assert (home.uid, home.gid, home.mode) == (*owner, 0o700)
 
 
-def test_each_home_has_a_limit_and_each_user_sees_only_the_own_usage(host: Host, users: list[str]) -> None:
-    report = host.run("xfs_quota -x -c 'report -p -b -N -n' /home").stdout.splitlines()
+def test_each_home_has_a_limit_and_each_user_sees_only_the_own_usage(
+    host: Host, users: list[str], common_owner: tuple[int, int] | None
+) -> None:
+    kind = "p" if common_owner else "u"
+    report = host.run(f"xfs_quota -x -c 'report -{kind} -b -N -n' /home").stdout.splitlines()
     limits = {int(row[0][1:]): int(row[3]) * 1024 for row in (line.split() for line in report) if row}
     for name in users:
         uid = host.user(name).uid

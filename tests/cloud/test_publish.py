@@ -146,6 +146,19 @@ def test_bytes_that_change_on_the_way(cloud: Cloud, release: Release, line: Line
     right(cloud, release)
 
 
+def test_a_file_that_is_replaced_after_its_check(cloud: Cloud, release: Release, line: Line) -> None:
+    line.order(hold=MIB)
+    process = cloud.start("publish", release.folder, "--cloud", CLOUD)
+    line.wait_for_hold()
+    with release.qcow2.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"!")
+    line.order()
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, cloud.images()) == (9, [])
+    assert "the file was replaced during the upload" in err
+
+
 def test_expired_credentials(cloud: Cloud, release: Release) -> None:
     told = cloud.credential(time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 3)))
     cloud.log_in(**told)

@@ -52,6 +52,6 @@ def test_a_limit_is_raised_until_the_files_are_gone_and_set_back(
         return ""
 
     monkeypatch.setattr(deleted_files, "xfs_quota", xfs_quota)
-    monkeypatch.setattr(deleted_files, "report", lambda kind: {7: (32768, limits[-1])})
+    monkeypatch.setattr(deleted_files, "report", lambda which, what: {7: (32768, limits[-1])})
     make_room(7, 32768, [file])
     assert limits == [32768, 32768 + FOLIO, 32768]

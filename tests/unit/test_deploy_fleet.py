@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,9 @@ def test_bad_settings_of_the_last_host_leave_nothing_behind(root: Path) -> None:
     (root / "out" / "none" / "SHA256SUMS").write_text("0  none.qcow2\n")
     users = '[[hosts.hub.settings.users]]\nname = "alice"\n[hosts.hub.settings.hub]\nannouncement = "${{secret.x}}"\n'
     bad = fleet(root, text=f"{FILE}[hosts.worker.settings.hub]\nadmin = 3\n{users}[network]\n")
-    with pytest.raises(DefinitionError, match="did you mean `admins`"):
+    line = bad.file.read_text().splitlines().index("admin = 3") + 1
+    what = f"{bad.file}:{line}: hosts.worker.settings.hub.admin: unknown key; did you mean `admins`?"
+    with pytest.raises(DefinitionError, match=re.escape(what)):
         bad.up(ignore, wait=1)
     assert not bad.record.folder.exists()
 

@@ -178,7 +178,8 @@ def test_refused_settings_leave_only_the_status_page(layout: Layout) -> None:
     assert "proxy.conf" not in site
     assert "return 503;" in site
     left = {str(file.relative_to(layout.run)) for file in layout.run.rglob("*") if file.is_file()}
-    firewall = {"nftables/metrics.nft", "nftables/ports.nft"}
+    firewall = {"nftables/docker.nft", "nftables/metrics.nft", "nftables/ports.nft"}
+    assert "accept" not in layout.at("/run/hubsmith/nftables/docker.nft").read_text().replace("no rule accepts", "")
     assert left <= {"apply.json", "apply.lock", "facts.json", "nginx/site.conf"} | firewall
 
 

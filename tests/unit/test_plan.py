@@ -278,3 +278,13 @@ def test_golden_checksums_are_written_when_they_change(
     assert golden.touched(root, {"tiny": dumps(plan(root))}) == []
     (root / "modules/one/templates/x.j2").write_text("{{ machine }}")
     assert golden.touched(root, {"tiny": dumps(plan(root))}) == ["tiny"]
+
+
+def test_a_reader_that_has_had_enough() -> None:
+    code = "import sys; from hubsmith.cli import main; sys.exit(main(['plan', 'master', '--json']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=project_root(Path(__file__)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert (process.wait(timeout=60), process.stderr.read()) == (141, b"")

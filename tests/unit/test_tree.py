@@ -20,6 +20,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from hubsmith import errors
 from hubsmith.archives.machine import debian_mirrors, pip_config
@@ -33,6 +35,7 @@ MOST_LINES = 500
 LONG = {
     "images/*.lock.json": "written by `hubsmith lock`: one entry per package",
     "nix/tools.lock.json": "written by `hubsmith lock`: one entry per package",
+    "requirements.lock": "written by uv: all checksums of each package",
 }
 #: Shell fragments whose variables come from outside: from the derivation (Nix), or from the caller (dracut).
 VARIABLES_FROM_OUTSIDE = ("nix/*.sh", "*/module-setup.sh")
@@ -77,6 +80,20 @@ def test_the_linters_are_the_pinned_ones() -> None:
     pins = dict(word.split("==") for word in project["optional-dependencies"]["dev"] if "==" in word)
     assert pins.keys() >= {"ruff", "mypy"}
     assert {name: importlib.metadata.version(name) for name in pins} == pins, "hint: scripts/setup"
+
+
+def test_requirements_lock_has_what_pyproject_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", lock, re.M))
+    for word in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+        wanted = Requirement(word)
+        name = canonicalize_name(wanted.name)
+        assert locked.get(name, "0") in wanted.specifier, (
+            f"{word}: the first lines of requirements.lock say how to renew it"
+        )
+    entries = re.split(r"^(?=[a-z0-9.-]+==)", lock, flags=re.M)[1:]
+    assert all("--hash=sha256:" in entry for entry in entries)
 
 
 def test_ruff_check() -> None:

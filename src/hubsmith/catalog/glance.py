@@ -125,14 +125,27 @@ class GlanceCatalog:
             )  # fmt: skip
 
     def check(self, entry: Entry, upload: Upload) -> None:
-        """Compare size and hash as computed by the cloud. An image with other content is deleted."""
+        """Compare size and hash as computed by the cloud. An image with other content is deleted.
+
+        The file is read again, and must still be the release's: someone may have replaced it before the upload.
+        """
         found = self._ask("GET", f"/images/{entry.id}")
         algorithm, theirs = str(found.get("os_hash_algo")), found.get("os_hash_value")
         if not theirs or algorithm not in hashlib.algorithms_available:
             raise CatalogError("the cloud reports no usable hash of the image", where=self._where(entry))
+        digest, released, size = hashlib.new(algorithm), hashlib.sha256(), 0
         with upload.file.open("rb") as source:
-            ours = hashlib.file_digest(source, algorithm).hexdigest()
-        size = upload.file.stat().st_size
+            while block := source.read(BLOCK):
+                digest.update(block)
+                released.update(block)
+                size += len(block)
+        if released.hexdigest() != upload.sha256:
+            self._ask("DELETE", f"/images/{entry.id}")
+            raise CatalogError(
+                "the file was replaced during the upload; the image was deleted", where=str(upload.file),
+                hint="hubsmith verify, then run it again",
+            )  # fmt: skip
+        ours = digest.hexdigest()
         if (found["size"], theirs) != (size, ours):
             self._ask("DELETE", f"/images/{entry.id}")
             raise CatalogError(

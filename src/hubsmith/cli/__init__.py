@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
+import select
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -52,13 +54,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     for noisy in ("urllib3", "asyncio", "qemu"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        return int(_module(args.verb).main(args))
+        code = int(_module(args.verb).main(args))
+        sys.stdout.flush()
+        return code
     except HubsmithError as error:
         print(f"hubsmith {args.verb}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"hubsmith {args.verb}: interrupted; run it again to go on", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if not _nobody_reads(sys.stdout.fileno()):
+            raise
+        # `hubsmith plan | head`. Python would fail again when it flushes the output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _nobody_reads(pipe: int) -> bool:
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def parse(words: list[str]) -> argparse.Namespace:

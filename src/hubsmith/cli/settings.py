@@ -61,14 +61,15 @@ def _check(file: Path, image: str | None, *, as_json: bool) -> int:
     from hubsmith.settings.errors import SettingsError
     from hubsmith.settings.load import load
 
-    root = project_root()
+    root, guessed = project_root(), image is None
     image = image or closest_image(file, schemas(root))
     schema = schema_for(root, image, "--image")
     try:
         load(file, schema)
     except SettingsError as error:
         print(json.dumps({**error.as_json(), "image": image}, indent=1, ensure_ascii=False) if as_json else error)
-        print(f"checked for the image {image}; `--image` names another one", file=sys.stderr)
+        if guessed:
+            print(f"checked for the image {image}; `--image` names another one", file=sys.stderr)
         return error.exit_code
     good = f"{file}: good for the image {image}"
     print(json.dumps({"file": str(file), "problems": [], "image": image}, indent=1) if as_json else good)

@@ -122,7 +122,9 @@ class Fleet:
         network = self.deployment.network
         addresses = self.record.addresses(network, names) if network else {}
         return {
-            name: QemuMachine(self.root, self.record, name, self.deployment.hosts[host], network, addresses)
+            name: QemuMachine(
+                self.root, self.record, name, self.deployment.hosts[host], network, addresses, (self.file, host)
+            )
             for name, host in names.items()
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from hubsmith.definition.load import load, read
 from hubsmith.definition.models import Slug, Strict
 from hubsmith.errors import DefinitionError
+from hubsmith.settings.errors import SettingsError
+from hubsmith.settings.lines import key_lines, nearest_line
 from hubsmith.words import nearest
 
 
@@ -146,3 +149,17 @@ def add(settings: dict[str, Any], more: Mapping[str, Any], where: str) -> None:
             settings[key] = [*here, *value]
         elif here is not value:
             raise DefinitionError(f"{key} has a value already", where=where)
+
+
+def located(error: SettingsError, file: Path, host: str) -> SettingsError:
+    """Return an error about a machine's settings with the keys and lines of the hosts file.
+
+    :param file: hosts file.
+    :param host: the machine's host.
+    """
+    lines, table = key_lines(file.read_text(encoding="utf-8")), f"hosts.{host}.settings"
+    keys = [f"{table}.{one.key}" if one.key else table for one in error.problems]
+    problems = [
+        replace(one, key=key, line=nearest_line(lines, key)) for one, key in zip(error.problems, keys, strict=True)
+    ]
+    return SettingsError(str(file), tuple(sorted(problems, key=lambda one: one.line or 0)))

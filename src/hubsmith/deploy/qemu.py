@@ -17,13 +17,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hubsmith.deploy.hosts import Host, Network
+from hubsmith.deploy.hosts import Host, Network, located
 from hubsmith.deploy.record import MACHINE, Record
 from hubsmith.deploy.user_data import user_data
 from hubsmith.errors import HubsmithError, ImageFailed
 from hubsmith.files import settle, sync
 from hubsmith.output import Output
 from hubsmith.run import run
+from hubsmith.settings.errors import SettingsError
 from hubsmith.vm import Hardware, Instance, Machine, PersistentMachines, Volume
 from hubsmith.vm.accel import require_tools
 from hubsmith.vm.command import DISK, mac, volume_file
@@ -66,13 +67,14 @@ class QemuMachine:
     :param root: project tree, which contains ``out/<image>/``.
     :param network: the deployment's private network, if it has one.
     :param addresses: address of each machine on that network.
+    :param source: hosts file that defines the machine, and the name of its host there.
     """
 
     def __init__(
         self, root: Path, record: Record, name: str, host: Host, network: Network | None = None,
-        addresses: Mapping[str, str] | None = None,
+        addresses: Mapping[str, str] | None = None, source: tuple[Path, str] | None = None,
     ) -> None:  # fmt: skip
-        self.root, self.record, self.name, self.host = root, record, name, host
+        self.root, self.record, self.name, self.host, self.source = root, record, name, host, source
         self.addresses = addresses or {}
         self.nic = {"cidr": network.cidr, "mtu": network.mtu, "address": self.addresses[name]} if network else None
         self.folder = record.folder / name
@@ -211,7 +213,10 @@ class QemuMachine:
 
         :raises DefinitionError: the settings are invalid.
         """
-        text, _ = self.record.settings(self.name, self.host, self.addresses, self.root)
+        try:
+            text, _ = self.record.settings(self.name, self.host, self.addresses, self.root)
+        except SettingsError as error:
+            raise (located(error, *self.source) if self.source else error) from None
         host = self.host.model_dump(mode="json", exclude={"settings", "count", "needs"})
         return {"host": host, "settings": text, "nic": self.nic}
 

@@ -17,10 +17,11 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tomli_w
 
@@ -39,6 +40,8 @@ from hubsmith.words import nearest
 MACHINE = "machine.json"
 #: Name prefix of a folder that is being deleted. No machine or deployment can have such a name.
 TRASH = ".deleted-"
+#: Seconds to wait for the lock. Children of a killed command hold it until they have started their program.
+LOCK_WAIT = 2
 
 
 class Record:
@@ -80,13 +83,14 @@ class Record:
     @contextmanager
     def _only_one(self) -> Iterator[None]:
         with (self.folder / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise HubsmithError(
-                    "another command is changing this deployment", where=self.folder.name,
-                    hint="wait until it ends, then run the command again",
-                ) from None  # fmt: skip
+            until = time.monotonic() + LOCK_WAIT
+            while not _locked(lock):
+                if time.monotonic() > until:
+                    raise HubsmithError(
+                        "another command is changing this deployment", where=self.folder.name,
+                        hint="wait until it ends, then run the command again",
+                    )  # fmt: skip
+                time.sleep(0.05)
             yield
 
     def _tidy(self) -> None:
@@ -219,6 +223,15 @@ class Record:
     @property
     def _trash(self) -> Path:
         return self.folder.with_name(f"{TRASH}{self.folder.name}")
+
+
+def _locked(file: IO[str]) -> bool:
+    """Lock a file unless another process holds it; return whether it is locked now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_full(error: OSError | HubsmithError) -> bool:

@@ -13,7 +13,7 @@ from hubsmith.guest import files
 #: crypt key; that is enough for the tokens, too.
 NAMES = {
     "cookie_secret": 32, "proxy_token": 32, "metrics_token": 32, "culler_token": 32, "operator_token": 32,
-    "crypt_key": 32,
+    "login_token": 32, "crypt_key": 32,
 }  # fmt: skip
 
 

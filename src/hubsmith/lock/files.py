@@ -64,6 +64,8 @@ def load(path: Path, *, hint: str = "hubsmith lock") -> Lock:
         return Lock.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LockError("there is no lock", where=str(path), hint=hint) from None
+    except UnicodeDecodeError:
+        raise LockError("not a lock: not UTF-8", where=str(path), hint=hint) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -20,6 +20,8 @@ INDEX = ".index"
 LOG = "requests.log"
 PASSWORD = "password"
 TOKEN = "c2Vzc2lvbg=="
+#: Longest body of a request and longest log, in bytes: a guest must not fill the host's memory or disk.
+LONGEST_BODY, LONGEST_LOG = 16 << 10, 1 << 20
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -58,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         """Return a session token."""
-        self.body()
+        if self.body() is None:
+            return
         if self.path == "/latest/api/token":
             self.answer(200, TOKEN)
         else:
@@ -66,7 +69,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Accept the administrator's password, once."""
-        body = self.body()
+        if (body := self.body()) is None:
+            return None
         if self.path != "/openstack/latest/password":
             return self.answer(405, "")
         if (self.folder / PASSWORD).exists():
@@ -76,9 +80,15 @@ class Handler(BaseHTTPRequestHandler):
             stream.write(body)
         return self.answer(200, "")
 
-    def body(self) -> bytes:
-        """Read the body of the request."""
-        return bytes(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+    def body(self) -> bytes | None:
+        """Read the body of the request. If it is too long or has no valid length, answer and return None."""
+        length = self.headers.get("Content-Length") or "0"
+        # Python refuses to convert thousands of digits.
+        if length.isdecimal() and len(length) <= 9 and int(length) <= LONGEST_BODY:
+            return bytes(self.rfile.read(int(length)))
+        self.close_connection = True
+        self.answer(413 if length.isdecimal() else 400, "")
+        return None
 
     def answer(self, status: int, text: str) -> None:
         """Send a response and log the request."""
@@ -90,7 +100,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
         with (self.folder / LOG).open("a") as log:
-            log.write(f"{self.command} {self.path} {status}\n")
+            if log.tell() < LONGEST_LOG:
+                log.write(f"{self.command} {self.path} {status}\n")
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: standard error is the guest's connection."""

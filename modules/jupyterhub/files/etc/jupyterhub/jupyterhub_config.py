@@ -7,6 +7,7 @@ authenticator and the spawner configure themselves in jupyterhub_config.d/, in t
 import html
 import json
 import logging
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -14,7 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from tornado.httpserver import HTTPServer
 from traitlets.config import Config
+
+from hubsmith_jupyterhub.errors import only_for
 
 # From the loader.
 c: Config
@@ -63,12 +67,20 @@ event.listen(Engine, "connect", commits_survive_power_cuts)
 c.JupyterHub.upgrade_db = True
 c.JupyterHub.cookie_secret = bytes.fromhex(rendered["cookie_secret"])
 
-# Only the users in the settings may log in. Users who were removed from the settings are blocked. At the start of the
-# hub this also revokes their tokens and stops their servers.
-c.Authenticator.allowed_users = set(rendered["users"])
+# By default Tornado reads bodies of 100 MB before anyone looks at the request, and waits for a client for an hour. The
+# largest body that a hub gets is a list of user names.
+HTTPServer.configure(None, max_body_size=256 * 1024, body_timeout=60, idle_connection_timeout=300)
+
+# Users are those in the settings. Someone who was removed from them is blocked, which at the start of the hub also
+# revokes tokens and stops servers.
+users = frozenset(rendered["users"])
+c.Authenticator.allowed_users = set(users)
 c.Authenticator.allow_existing_users = False
-c.Authenticator.blocked_users = known_users() - set(rendered["users"])
+c.Authenticator.blocked_users = known_users() - users
 c.Authenticator.delete_invalid_users = True
+# The API adds and renames users, too. JupyterHub matches the beginning of a name, hence the `\Z`.
+c.Authenticator.username_pattern = rf"(?:{'|'.join(map(re.escape, sorted(users)))})\Z"
+c.Spawner.pre_spawn_hook = only_for(users)
 c.JupyterHub.oauth_require_pkce = True
 
 # Permissions.
@@ -80,7 +92,15 @@ c.JupyterHub.services = [
     {"name": "operator", "api_token": rendered["operator_token"], "display": False},
 ]
 c.JupyterHub.load_roles = [
-    {"name": "admin", "users": rendered["admins"]},
+    # JupyterHub's own role `admin` may add and rename users, which are names of accounts here, and make tokens for
+    # others. Nobody has it.
+    {"name": "admin", "users": [], "services": []},
+    {
+        "name": "hub-admin",
+        "description": "Admins of the hub: see all users; start, stop and open their servers",
+        "users": rendered["admins"],
+        "scopes": ["admin-ui", "list:users", "read:users", "servers", "access:servers"],
+    },
     {
         "name": "idle-culler",
         "services": ["idle-culler"],

@@ -1,4 +1,4 @@
-"""`auth.method = "local"`: local accounts, by the PAM service `hubsmith`."""
+"""`auth.method = "local"`: the accounts of the machine, by the PAM service `hubsmith`."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,13 @@ from pathlib import Path
 from traitlets.config import Config
 
 c: Config  # from the loader
+rendered = json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())
 
-if json.loads(Path("/run/hubsmith/jupyterhub.json").read_text())["authenticator"] == "local":
-    c.JupyterHub.authenticator_class = "pam"
-    c.PAMAuthenticator.service = "hubsmith"
-    c.PAMAuthenticator.open_sessions = False
-    # The same rule as in the settings. Names are case-sensitive: there is no account "Alice".
-    c.PAMAuthenticator.username_pattern = r"[a-z][a-z0-9_-]{0,31}"
+if rendered["authenticator"] == "local":
+    from hubsmith_jupyterhub.passwords import PasswordAuthenticator
+
+    c.JupyterHub.authenticator_class = PasswordAuthenticator
+    c.PasswordAuthenticator.service = "hubsmith"
+    c.PasswordAuthenticator.open_sessions = False
+    c.PasswordAuthenticator.users = set(rendered["users"])
+    c.PasswordAuthenticator.login_token = rendered["login_token"]

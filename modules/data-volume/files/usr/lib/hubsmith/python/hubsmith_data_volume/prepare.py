@@ -161,7 +161,7 @@ def lay_over_homes(source: str) -> None:
     # Unmount the system disk's /home first: xfs_growfs and xfs_quota use a folder's first entry in the mount table.
     if source_of(HOMES):
         run("umount", HOMES)
-    mount(source, HOMES, ",prjquota")
+    mount(source, HOMES, ",usrquota,prjquota")
     HOMES.chmod(0o755)
 
 

@@ -1,26 +1,34 @@
 """Create each user's home and set its quota. Reads apply's JSON on standard input.
 
-/home is XFS with project quotas. A home's project ID is its user's uid, and files created inside inherit it.
+/home is XFS with quotas for users and projects (:mod:`hubsmith_homes.quotas` says which ones count). A home's project
+ID is its user's uid, and files created inside inherit it.
+
+A damaged home affects only its user: it is left alone and reported.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pwd
 import shutil
+import stat
 import struct
 import sys
 from pathlib import Path
 
 from hubsmith.guest.context import read_context
+from hubsmith.guest.files import write
 from hubsmith.guest.programs import mounted, run
-from hubsmith_homes.quotas import report, xfs_quota
+from hubsmith_homes.quotas import PROJECT, USER, report, xfs_quota
 
 HOMES = Path("/home")
 SHARED = HOMES / "shared"
 SKELETON = Path("/etc/skel")
 USAGE = Path("/run/hubsmith/usage")
+#: What is wrong with single homes, by user.
+DAMAGED = Path("/run/hubsmith/damaged-homes.json")
 
 # linux/fs.h: struct fsxattr { u32 xflags, extsize, nextents, projid, cowextsize; char pad[8]; }
 FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
@@ -31,10 +39,14 @@ PROJINHERIT = 0x200
 BYTES_PER_FILE, FEWEST_FILES = 4096, 50_000
 
 
+class Damaged(Exception):
+    """The home cannot be used."""
+
+
 def quotas_are_on() -> bool:
-    """Whether the homes' file system enforces project quotas."""
+    """Whether the homes' file system enforces quotas for users and projects."""
     _, kind, options = mounted(HOMES)
-    return kind == "xfs" and "prjquota" in options
+    return kind == "xfs" and {"usrquota", "prjquota"} <= set(options)
 
 
 def project_of(folder: int) -> tuple[int, bool]:
@@ -43,10 +55,27 @@ def project_of(folder: int) -> tuple[int, bool]:
     return project, bool(flags & PROJINHERIT)
 
 
-def give_project(folder: int, project: int) -> None:
-    """Set the project ID of an empty folder, and let new files inside inherit it."""
-    flags, extent, count, _, cow, pad = FSXATTR.unpack(fcntl.ioctl(folder, FS_IOC_FSGETXATTR, bytes(FSXATTR.size)))
-    fcntl.ioctl(folder, FS_IOC_FSSETXATTR, FSXATTR.pack(flags | PROJINHERIT, extent, count, project, cow, pad))
+def give_project(file: int, project: int) -> None:
+    """Set the project ID of an open file. New files in a folder inherit it."""
+    flags, extent, count, _, cow, pad = FSXATTR.unpack(fcntl.ioctl(file, FS_IOC_FSGETXATTR, bytes(FSXATTR.size)))
+    if stat.S_ISDIR(os.fstat(file).st_mode):
+        flags |= PROJINHERIT
+    fcntl.ioctl(file, FS_IOC_FSSETXATTR, FSXATTR.pack(flags, extent, count, project, cow, pad))
+
+
+def give_all(folder: int, project: int) -> None:
+    """Set the project ID of an open folder and of everything below it.
+
+    Works on file descriptors, since the owner may replace any path by a link.
+    """
+    for _, _, names, place in os.fwalk(dir_fd=folder, top="."):
+        give_project(place, project)
+        for name in names:
+            if not stat.S_ISREG(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode):
+                continue
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+            give_project(file, project)
+            os.close(file)
 
 
 def open_folder(path: Path) -> int:
@@ -72,16 +101,21 @@ def make_home(home: Path, project: int, owner: tuple[int, int]) -> None:
     os.sync()
 
 
-def check_home(home: Path, project: int, owner: tuple[int, int]) -> None:
-    """Check the owner of an existing home, and set its mode and project ID."""
+def check_home(home: Path, project: int, owner: tuple[int, int], *, by_project: bool) -> None:
+    """Check the owner of an existing home, and set its mode and, with project quotas, its project ID.
+
+    :raises Damaged: the home belongs to someone else.
+    """
     folder = open_folder(home)
-    found, (uid, gid) = os.fstat(folder), owner
-    if found.st_uid != uid:
-        sys.exit(f"{home} belongs to uid {found.st_uid}, not to {uid}: `chown -R {uid}:{gid} {home}` gives it over")
-    os.fchmod(folder, 0o700)
-    if project_of(folder) != (project, True):
-        xfs_quota(f"project -s -p {home} {project}")
-    os.close(folder)
+    try:
+        found, (uid, gid) = os.fstat(folder), owner
+        if found.st_uid != uid:
+            raise Damaged(f"belongs to uid {found.st_uid}, not to {uid}: `chown -R {uid}:{gid} {home}` gives it over")
+        os.fchmod(folder, 0o700)
+        if by_project and project_of(folder) != (project, True):
+            give_all(folder, project)
+    finally:
+        os.close(folder)
 
 
 def link_shared(home: Path, owner: tuple[int, int], wanted: bool) -> None:
@@ -125,25 +159,32 @@ def make_shared(wanted: bool, owner: tuple[int, int] | None) -> None:
         SHARED.chmod(0o700)
 
 
-def limits() -> dict[int, tuple[int, int]]:
-    """Return the current hard limits by project ID: KiB and number of files."""
-    files = report("-i")
-    return {project: (limit, files[project][1]) for project, (_, limit) in report("-b").items() if project in files}
+def limits(kind: str) -> dict[int, tuple[int, int]]:
+    """Return the current hard limits by uid: KiB and number of files."""
+    files = report(kind, "i")
+    return {uid: (limit, files[uid][1]) for uid, (_, limit) in report(kind, "b").items() if uid in files}
 
 
-def set_quotas(quotas: dict[int, int]) -> None:
-    """Set the limit of each project in bytes. A limit below the current use only prevents further growth."""
-    wanted = {uid: (size // 1024, max(size // BYTES_PER_FILE, FEWEST_FILES)) for uid, size in quotas.items()}
-    before = limits()
-    commands = []
-    for uid, (blocks, files) in wanted.items():
-        if before.get(uid) != (blocks, files):
-            commands.append(f"limit -p bsoft=0 bhard={blocks}k isoft=0 ihard={files} {uid}")
+def set_limits(kind: str, wanted: dict[int, tuple[int, int]]) -> None:
+    """Set hard limits; 0 is none. A limit below the current use only prevents further growth."""
+    before, none = limits(kind), (0, 0)
+    commands = [
+        f"limit -{kind} bsoft=0 bhard={blocks}k isoft=0 ihard={files} {uid}"
+        for uid, (blocks, files) in wanted.items()
+        if before.get(uid, none) != (blocks, files)
+    ]
     if commands:
         xfs_quota(*commands)
-        after = limits()
-        if wrong := [uid for uid, limit in wanted.items() if after.get(uid) != limit]:
+        after = limits(kind)
+        if wrong := [uid for uid, limit in wanted.items() if after.get(uid, none) != limit]:
             sys.exit(f"the quota of {len(wrong)} users could not be set")
+
+
+def set_quotas(quotas: dict[int, int], *, by_project: bool) -> None:
+    """Set each user's limit in bytes. A project is limited only if it counts: users can fill another user's."""
+    wanted = {uid: (size // 1024, max(size // BYTES_PER_FILE, FEWEST_FILES)) for uid, size in quotas.items()}
+    set_limits(USER, wanted)
+    set_limits(PROJECT, wanted if by_project else dict.fromkeys(wanted, (0, 0)))
 
 
 def main() -> None:
@@ -151,19 +192,26 @@ def main() -> None:
     context = read_context()
     settings, common_owner = context["settings"], context["facts"]["home_owner"]
     if not quotas_are_on():
-        sys.exit(f"{HOMES} is not an XFS file system with project quotas")
-    shared, quotas = settings["homes"]["shared"], {}
+        sys.exit(f"{HOMES} is not an XFS file system with quotas for users and projects")
+    shared, by_project = settings["homes"]["shared"], common_owner is not None
     make_shared(shared, common_owner)
+    quotas: dict[int, int] = {}
+    damaged: dict[str, str] = {}
     for user in settings["users"]:
         home, uid = HOMES / user["name"], pwd.getpwnam(user["name"]).pw_uid
-        owner = common_owner or (uid, uid)
-        if home.is_dir():
-            check_home(home, uid, owner)
-        else:
-            make_home(home, uid, owner)
-        link_shared(home, owner, shared)
+        owner = tuple(common_owner) if common_owner else (uid, uid)
         quotas[uid] = user["quota"] or settings["homes"]["quota"]
-    set_quotas(quotas)
+        try:
+            if os.path.lexists(home):
+                check_home(home, uid, owner, by_project=by_project)
+            else:
+                make_home(home, uid, owner)
+            link_shared(home, owner, shared)
+        except (Damaged, OSError) as error:
+            damaged[user["name"]] = str(error)
+            print(f"{home}: {error}", file=sys.stderr)
+    set_quotas(quotas, by_project=by_project)
+    write(DAMAGED, json.dumps(damaged), mode=0o600)
     USAGE.mkdir(mode=0o711, exist_ok=True)
 
 

@@ -1,12 +1,27 @@
-"""Quotas of the homes: XFS project quotas, with one project per home."""
+"""Quotas of the homes: XFS quotas of users or of projects.
+
+If each home belongs to its user, the user's quota limits it. Users can move their own files to another project, but
+cannot give them away. If all homes belong to the user of the containers, each home's project quota limits it, since
+containers cannot change projects.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
+from pathlib import Path
 
 from hubsmith.guest.programs import Failed
 
 HOMES = "/home"
+FACTS = Path("/run/hubsmith/facts.json")
+#: Types of quotas, as options of `xfs_quota`.
+USER, PROJECT = "u", "p"
+
+
+def kind() -> str:
+    """Return the type of quota that limits homes on this machine: :data:`USER` or :data:`PROJECT`."""
+    return PROJECT if json.loads(FACTS.read_text())["home_owner"] else USER
 
 
 def xfs_quota(*commands: str) -> str:
@@ -21,11 +36,12 @@ def xfs_quota(*commands: str) -> str:
     return done.stdout
 
 
-def report(kind: str) -> dict[int, tuple[int, int]]:
-    """Return the use and the hard limit of each project, by ID.
+def report(which: str, what: str) -> dict[int, tuple[int, int]]:
+    """Return the use and the hard limit of each user or project, by ID. A home's project ID is its user's uid.
 
-    :param kind: ``-b`` for KiB, ``-i`` for files.
+    :param which: :data:`USER` or :data:`PROJECT`.
+    :param what: ``b`` for KiB, ``i`` for files.
     :raises Failed: quotas are off.
     """
-    rows = (line.split() for line in xfs_quota(f"report -p {kind} -N -n").splitlines() if line.startswith("#"))
+    rows = (line.split() for line in xfs_quota(f"report -{which} -{what} -N -n").splitlines() if line.startswith("#"))
     return {int(row[0][1:]): (int(row[1]), int(row[3])) for row in rows}

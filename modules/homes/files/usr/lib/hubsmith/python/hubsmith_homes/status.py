@@ -12,9 +12,9 @@ from pathlib import Path
 from hubsmith.guest.files import write
 from hubsmith.guest.programs import mounted
 from hubsmith.guest.status.answer import answer
-from hubsmith_homes.quotas import HOMES, report
+from hubsmith_homes.apply import DAMAGED, USAGE
+from hubsmith_homes.quotas import HOMES, kind, report
 
-USAGE = Path("/run/hubsmith/usage")
 METRICS = Path("/run/hubsmith/metrics")
 NEAR = 0.9
 
@@ -38,12 +38,12 @@ def write_metrics(rows: list[tuple[str, dict[str, int]]]) -> None:
 
 def look() -> tuple[str, str]:
     """Write each user's usage, and return the state of the homes with the reason."""
-    _, kind, options = mounted(Path(HOMES))
-    if not kind:
+    _, file_system, options = mounted(Path(HOMES))
+    if not file_system:
         return "failed", "the homes are not mounted"
-    if kind != "xfs" or "prjquota" not in options:
+    if file_system != "xfs" or "prjquota" not in options:
         return "failed", "quotas are off"
-    users, blocks, files = hub_users(), report("-b"), report("-i")
+    users, blocks, files = hub_users(), report(kind(), "b"), report(kind(), "i")
     near, full, rows = 0, 0, []
     if USAGE.is_dir():
         for uid, name in users.items():
@@ -65,9 +65,12 @@ def look() -> tuple[str, str]:
     why = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     for number, what in ((near, "near the quota"), (full, "at the quota")):
         why += f", {number} of {len(users)} users {what}" if number else ""
+    damaged = json.loads(DAMAGED.read_text()) if DAMAGED.exists() else {}
+    for name, what in damaged.items():
+        why += f", /home/{name} cannot be used: {what}"
     if free < 64 * 2**20:
         return "failed", f"full: {why}"
-    return ("degraded" if free < 0.05 * total else "ready"), why
+    return ("degraded" if damaged or free < 0.05 * total else "ready"), why
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from hubsmith_homes.quotas import HOMES, report, xfs_quota
+from hubsmith_homes.quotas import HOMES, PROJECT, report, xfs_quota
 
 CLIENTS = Path("/proc/fs/nfsd/clients")
 #: Size of the largest folio in KiB (x86-64: a huge page), and the number of files that get space for one at a time.
@@ -65,7 +65,7 @@ def sort_out(home: Path, held: set[int]) -> tuple[list[Path], list[Path]]:
 
 def full_homes() -> dict[int, int]:
     """Return the limits in KiB, by project ID, of the projects without space for a folio."""
-    return {project: limit for project, (used, limit) in report("-b").items() if limit and used + FOLIO > limit}
+    return {project: limit for project, (used, limit) in report(PROJECT, "b").items() if limit and used + FOLIO > limit}
 
 
 def still_there(files: list[Path]) -> bool:
@@ -82,7 +82,7 @@ def make_room(project: int, limit: int, files: list[Path]) -> None:
             time.sleep(1)
     finally:
         # Unless an apply has set another limit meanwhile.
-        if report("-b")[project][1] == more:
+        if report(PROJECT, "b")[project][1] == more:
             xfs_quota(f"limit -p bhard={limit}k {project}")
 
 

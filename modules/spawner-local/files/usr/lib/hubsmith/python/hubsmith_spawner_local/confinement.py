@@ -11,8 +11,8 @@ MIB = 1024**2
 #: Range of the servers' ports, below the kernel's ephemeral ports (32768…). Each user has one port, and systemd keeps
 #: other users from binding it. Otherwise their process could replace a server that just ended, and get its cookies.
 FIRST_PORT, LAST_PORT = 20_000, 29_999
-#: First uid of the users' accounts.
-FIRST_UID = 2000
+#: Uids of the users' accounts (`modules/accounts`).
+FIRST_UID, LAST_UID = 2000, 59_999
 #: Folder for a server's sockets, private to each server. (The path of a kernel's socket must be below 108 bytes.)
 RUNTIME = "/run/notebook"
 #: Folders that are private to each server and initially empty. Their content counts as its memory.
@@ -73,6 +73,9 @@ def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) 
         "BindPaths": f"{home} {shared}" if admin else home,
         "PrivateDevices": "yes",
         "PrivateIPC": "yes",
+        # A user namespace in which nobody but the user (and root, without rights) exists. The kernel lets no process
+        # outside the first one move its files to another project, past the quota.
+        "PrivateUsers": "yes",
         "TemporaryFileSystem": "".join(f"{path}:rw,nosuid,nodev,mode=1777 " for path in OWN_TMPFS)
         + f"{RUNTIME}:rw,nosuid,nodev,noexec,size=16M,mode=0700,uid={account.pw_uid},gid={account.pw_gid}",
         "InaccessiblePaths": "-/boot -/efi -/etc/hubsmith -/etc/letsencrypt -/etc/ssh "
@@ -80,7 +83,8 @@ def confinement(account: pwd.struct_passwd, *, memory: int | None, admin: bool) 
         # Its view of other processes, and its access to the kernel.
         "ProtectProc": "invisible",
         "ProtectClock": "yes",
-        "ProtectControlGroups": "yes",
+        # A namespace of its own: it sees its own group as the root of all, and no names of others.
+        "ProtectControlGroupsEx": "strict",
         "ProtectHostname": "yes",
         "ProtectKernelLogs": "yes",
         "ProtectKernelModules": "yes",

@@ -9,9 +9,17 @@ from typing import Any, ClassVar
 from systemdspawner import SystemdSpawner
 from traitlets import Set, Unicode, default
 
-from hubsmith_jupyterhub.errors import SpawnFailure
+from hubsmith_jupyterhub.errors import NoUser, SpawnFailure
 from hubsmith_jupyterhub.usage import home_usage
-from hubsmith_spawner_local.confinement import NEEDED, RUNTIME, confinement, memory_left, port_of
+from hubsmith_spawner_local.confinement import (
+    FIRST_UID,
+    LAST_UID,
+    NEEDED,
+    RUNTIME,
+    confinement,
+    memory_left,
+    port_of,
+)
 
 
 class NotEnoughMemory(SpawnFailure):
@@ -73,6 +81,7 @@ class LocalSpawner(SystemdSpawner):
     async def start(self) -> tuple[str, int] | None:
         """Start the unit.
 
+        :raises NoUser: the account does not belong to a user of the hub.
         :raises NotEnoughMemory: the running servers leave too little memory for another one.
         :raises ServerEnded: the server ended while it was starting.
         """
@@ -80,6 +89,8 @@ class LocalSpawner(SystemdSpawner):
         if left is not None and left < NEEDED * (1 + len(self.promised)):
             raise NotEnoughMemory
         account = pwd.getpwnam(self.user.name)
+        if not FIRST_UID <= account.pw_uid <= LAST_UID:
+            raise NoUser
         self.own_port = port_of(account.pw_uid)
         self.unit_extra_properties = confinement(account, memory=self.mem_limit, admin=account.pw_name in self.admins)
         self.starting = True

@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Read a request and return it if its proof is valid, else None."""
         length = self.headers.get("Content-Length", "")
         self.close_connection = True
-        if not length.isdecimal():
+        if not length.isdecimal() or len(length) > 9:  # Python refuses to convert thousands of digits
             return None
         # Read a longer body, too: closing a socket with unread data resets the connection, and the answer is lost.
         body = self.rfile.read(min(int(length), 4 * LONGEST))

@@ -1,0 +1,241 @@
+"""A student at work in a notebook, who wants what belongs to others, the machine, or more than a share of it."""
+
+from __future__ import annotations
+
+import pytest
+from people import PASSWORD
+from scene import QUOTA, VICTIM, Scene, attack, configure_hub, edit
+from test_stranger import BODY, LARGE_BODIES, hurt
+
+pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub", "spawner-local")]
+
+PASSWORDS = "/usr/lib/hubsmith/python/hubsmith_jupyterhub/passwords.py"
+HIDDEN = "InaccessiblePaths"
+NO_FIREWALL = "nft flush ruleset"
+#: Starts a system call by its number (x86-64); prints 0 or what it returns when it was let through, else -1.
+CALL = "import ctypes; print('returned', ctypes.CDLL(None).syscall({}))"
+
+
+def opened(path: str) -> str:
+    """A command that lets everybody read a file."""
+    return f"chmod a+r {path} && p=$(dirname {path}) && while [ $p != / ]; do chmod a+rx $p; p=$(dirname $p); done"
+
+
+# What belongs to others
+
+
+@attack(weaken=opened(f"/home/{VICTIM}/diary.txt"), without=["ProtectHome", "BindPaths"])
+def test_a_file_of_another_user(scene: Scene) -> bool:
+    return "dear diary" in scene.notebook.sh(f"cat /home/{VICTIM}/diary.txt")
+
+
+@attack(weaken=opened("/etc/hubsmith/settings.toml"), without=[HIDDEN])
+def test_the_settings(scene: Scene) -> bool:
+    return "password_hash" in scene.notebook.sh("cat /etc/hubsmith/settings.toml")
+
+
+@attack(weaken=opened("/var/lib/hubsmith/kept/secrets.json"), without=[HIDDEN])
+def test_the_secrets_of_the_machine(scene: Scene) -> bool:
+    return "cookie_secret" in scene.notebook.sh("cat /var/lib/hubsmith/kept/secrets.json")
+
+
+@attack(weaken=opened("/run/hubsmith/jupyterhub.json"))
+def test_the_tokens_of_the_hub(scene: Scene) -> bool:
+    return "cookie_secret" in scene.notebook.sh("cat /run/hubsmith/jupyterhub.json")
+
+
+@attack(weaken=opened("/run/hubsmith/tls/key.pem"))
+def test_the_key_of_the_certificate(scene: Scene) -> bool:
+    return "PRIVATE KEY" in scene.notebook.sh("cat /run/hubsmith/tls/key.pem")
+
+
+@attack(weaken=opened("/var/lib/jupyterhub/jupyterhub.sqlite"), without=[HIDDEN])
+def test_the_database_of_the_hub(scene: Scene) -> bool:
+    return "SQLite format" in scene.notebook.sh("head -c 13 /var/lib/jupyterhub/jupyterhub.sqlite")
+
+
+@attack(weaken=opened("/etc/shadow"))
+def test_the_password_hashes(scene: Scene) -> bool:
+    return "$2b$" in scene.notebook.sh("cat /etc/shadow")
+
+
+@attack(weaken=NO_FIREWALL, without=["IPAddressDeny"])
+def test_the_user_data_of_the_machine(scene: Scene) -> bool:
+    return "settings.toml" in scene.notebook.sh(
+        "curl --silent --max-time 20 http://169.254.169.254/openstack/latest/user_data"
+    )
+
+
+@attack(weaken="mount -o remount,hidepid=0 /proc", without=["ProtectProc"])
+def test_the_processes_of_others(scene: Scene) -> bool:
+    return "jupyterhub" in scene.notebook.sh("ps -e -o args=")
+
+
+@attack(without=["ProtectControlGroupsEx"])
+def test_the_names_of_others_who_are_at_work(scene: Scene) -> bool:
+    return "jupyterhub.service" in scene.notebook.sh("ls /sys/fs/cgroup/system.slice")
+
+
+# To be someone else
+
+CONTROL = "/run/configurable-http-proxy/api.sock"
+
+
+@attack(weaken=f"chmod a+rx /run/configurable-http-proxy && chmod a+rw {CONTROL}", without=[HIDDEN])
+def test_the_routes_of_the_proxy(scene: Scene) -> bool:
+    """With them one could lead others to a server of one's own."""
+    code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect('{CONTROL}'); print('connected')"
+    return "connected" in scene.notebook.python(code)
+
+
+@attack(without=["SocketBindDeny"])
+def test_the_port_of_the_server_of_another_user(scene: Scene) -> bool:
+    code = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 20777)); print('bound')"
+    return "bound" in scene.notebook.python(code)
+
+
+@attack(weaken="sysctl -w net.ipv4.ip_unprivileged_port_start=0")
+def test_a_port_like_that_of_the_hub(scene: Scene) -> bool:
+    """While the hub restarts, its own port is free."""
+    code = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 880)); print('bound')"
+    return "bound" in scene.notebook.python(code)
+
+
+@attack(weaken=configure_hub("$a c.JupyterHub.extra_user_scopes = ['list:users']"))
+def test_the_list_of_users(scene: Scene) -> bool:
+    return scene.student.request("GET", "/hub/api/users").status_code == 200
+
+
+@attack(weaken=configure_hub("$a c.JupyterHub.extra_user_scopes = ['servers']"))
+def test_starting_the_server_of_another_user(scene: Scene) -> bool:
+    return scene.student.request("POST", f"/hub/api/users/{VICTIM}/server").status_code in (201, 202)
+
+
+@attack(weaken=configure_hub("$a c.JupyterHub.extra_user_scopes = ['tokens']"))
+def test_a_token_of_another_user(scene: Scene) -> bool:
+    return scene.student.request("POST", f"/hub/api/users/{VICTIM}/tokens", json={}).status_code == 201
+
+
+@attack(weaken=f"{edit(PASSWORDS, 's/if not isinstance.*/if False:/')} && systemctl restart jupyterhub.service")
+def test_guessing_passwords_past_nginx(scene: Scene) -> bool:
+    """The API of the hub takes passwords, too."""
+    ask = "urllib.request.Request('http://127.0.0.1:881/hub/api/users/{0}/tokens', json.dumps({1}).encode())"
+    body = f"{{'auth': {{'username': {VICTIM!r}, 'password': {PASSWORD!r}}}}}"
+    code = f"import json, urllib.request; print(urllib.request.urlopen({ask.format(VICTIM, body)}).status)"
+    return "201" in scene.notebook.python(code)
+
+
+# The machine
+
+
+@attack(
+    weaken="sysctl -w kernel.unprivileged_userns_clone=1",
+    without=["RestrictNamespaces", "ProtectKernelTunables", "ProtectKernelLogs", "ProtectProc"],
+)
+def test_root_in_a_namespace_of_ones_own(scene: Scene) -> bool:
+    """From there most of the kernel's code can be reached."""
+    return scene.notebook.sh("unshare --user --map-root-user id -u") == "0"
+
+
+@attack(weaken="sysctl -w kernel.io_uring_disabled=0")
+def test_io_uring(scene: Scene) -> bool:
+    code = "import ctypes; print('ring', ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(120)))"
+    return "ring -1" not in scene.notebook.python(code)
+
+
+@attack(weaken="sysctl -w vm.unprivileged_userfaultfd=1")
+def test_userfaultfd(scene: Scene) -> bool:
+    return "returned -1" not in scene.notebook.python(CALL.format(323))
+
+
+@attack(without=["RestrictAddressFamilies"])
+def test_a_rare_kind_of_socket(scene: Scene) -> bool:
+    """AF_ALG; the kernel would load modules for it."""
+    return "made" in scene.notebook.python("import socket; socket.socket(38, socket.SOCK_SEQPACKET); print('made')")
+
+
+@attack(weaken="sysctl -w kernel.dmesg_restrict=0", without=["ProtectKernelLogs"])
+def test_the_messages_of_the_kernel(scene: Scene) -> bool:
+    return "Linux version" in scene.notebook.sh("dmesg")
+
+
+@attack(without=["PrivateDevices"])
+def test_the_disks(scene: Scene) -> bool:
+    return scene.notebook.sh("ls /dev/vda") == "/dev/vda"
+
+
+@attack(without=["RestrictSUIDSGID"])
+def test_a_program_with_the_rights_of_its_owner(scene: Scene) -> bool:
+    return scene.notebook.sh("cp /bin/true ~/mine; chmod 4755 ~/mine; stat -c %a ~/mine") == "4755"
+
+
+# More than a share
+
+MOVE = """
+import fcntl, os, struct
+file = os.open(os.path.expanduser("~/moved"), os.O_RDWR | os.O_CREAT)
+fields = list(struct.unpack("=5I8s", fcntl.ioctl(file, 0x801C581F, bytes(28))))
+fields[3] = {project}
+fcntl.ioctl(file, 0x401C5820, struct.pack("=5I8s", *fields))
+print("moved")
+"""
+
+
+@attack(without=["PrivateUsers"])
+def test_moving_a_file_to_another_quota(scene: Scene) -> bool:
+    return "moved" in scene.notebook.python(MOVE.format(project=4242))
+
+
+@attack(weaken="xfs_quota -x -c 'limit -u bhard=0 bob' /home")
+def test_more_than_the_quota(scene: Scene) -> bool:
+    size = QUOTA + 16
+    return str(size << 20) in scene.notebook.sh(f"head -c {size}M /dev/zero > ~/large; stat -c %s ~/large")
+
+
+@attack(without=["TemporaryFileSystem"])
+def test_filling_the_disk_of_the_machine(scene: Scene) -> bool:
+    scene.notebook.sh("echo x > /var/tmp/mine")
+    return scene.machine.execute("test -e /var/tmp/mine").rc == 0
+
+
+@attack(without=["TasksMax"])
+def test_more_processes_than_the_machine_can_carry(scene: Scene) -> bool:
+    code = (
+        "import subprocess\n"
+        "started = []\n"
+        "try:\n"
+        "    while len(started) < 1100: started.append(subprocess.Popen(['sleep', '60']))\n"
+        "except OSError:\n"
+        "    pass\n"
+        "print('started', len(started))\n"
+    )
+    return "started 1100" in scene.notebook.python(code)
+
+
+@attack(weaken=LARGE_BODIES)
+def test_a_large_body_for_the_hub_past_nginx(scene: Scene) -> bool:
+    before = scene.hub_pid()
+    scene.notebook.python(
+        "import http.client\n"
+        "hub = http.client.HTTPConnection('127.0.0.1', 881, timeout=100)\n"
+        f"hub.request('POST', '/hub/api/users/x/tokens', body=b'[' * {len(BODY)})\n"
+        "print(hub.getresponse().status)\n"
+    )
+    return hurt(scene, before)
+
+
+@attack(weaken=NO_FIREWALL)
+def test_all_connections_of_the_hub(scene: Scene) -> bool:
+    scene.notebook.python(
+        "import socket\n"
+        "held = []\n"
+        "for _ in range(200):\n"
+        "    line = socket.socket(); line.settimeout(2)\n"
+        "    try:\n"
+        "        line.connect(('127.0.0.1', 881)); held.append(line)\n"
+        "    except OSError:\n"
+        "        pass\n"
+        "print(len(held))\n"
+    )
+    held = scene.root("ss --no-header --tcp state established '( sport = :881 )' | wc -l")
+    return int(held) >= 150
