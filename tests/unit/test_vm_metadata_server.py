@@ -50,3 +50,9 @@ def test_nothing_outside_the_tree_is_served(tmp_path: Path) -> None:
     for path in ("/../secret", "//../secret", "/%2e%2e/secret", "/tree/../../secret"):
         answer = ask(tmp_path, f"GET {path} HTTP/1.1\r\nHost: metadata\r\n\r\n".encode())
         assert b"404" in answer and b"secret" not in answer.partition(b"\r\n\r\n")[2], path
+
+
+@pytest.mark.parametrize("path", ["/a\0b", f"/{'x' * 300}", f"/{'x/' * 3000}"], ids=["NUL", "long name", "long path"])
+def test_a_path_that_no_file_has_is_not_found(tmp_path: Path, path: str) -> None:
+    answer = ask(tmp_path, f"GET {path} HTTP/1.1\r\nHost: metadata\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 404 ")

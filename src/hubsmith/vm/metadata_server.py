@@ -44,8 +44,12 @@ class Handler(BaseHTTPRequestHandler):
             posted = self.folder / PASSWORD
             return self.answer(200, posted.read_text() if posted.exists() else "")
         root = (self.folder / TREE).resolve()
-        found = (root / path).resolve()
-        if not found.is_relative_to(root) or not found.exists():
+        try:
+            found = (root / path).resolve()
+            there = found.is_relative_to(root) and found.exists()
+        except (OSError, ValueError):  # no file has such a name
+            there = False
+        if not there:
             return self.answer(404, "not found")
         if found.is_file():
             return self.answer(200, found.read_text())
