@@ -25,15 +25,17 @@ class Manager:
 
     def __init__(self) -> None:
         self.key, self.said, self.came = new_private_key(), list[str](), list[Any]()
+        self.addresses = set[str]()
         self.server: Any = protocol.Server(("127.0.0.1", 0), SECRET, self.key, self.answer, self.said.append)
         self.port = int(self.server.server_address[1])
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()
 
-    def answer(self, request: Any) -> dict[str, str]:
+    def answer(self, request: Any, address: str) -> dict[str, str]:
         if request.name == "unready":
             raise protocol.Refused("the swarm is not there yet")
         self.came.append(request)
+        self.addresses.add(address)
         return {"token": "SWMTKN"}
 
     def join(self, request: Any = REQUEST, **other: Any) -> dict[str, Any]:
@@ -72,7 +74,7 @@ NOTHING = (403, {"why": "access denied"})
 
 def test_who_has_the_secret_is_let_in(manager: Manager) -> None:
     assert manager.join() == {"token": "SWMTKN"}
-    assert manager.came == [REQUEST]
+    assert (manager.came, manager.addresses) == ([REQUEST], {"127.0.0.1"})
 
 
 def test_a_wrong_secret_gets_nothing(manager: Manager) -> None:

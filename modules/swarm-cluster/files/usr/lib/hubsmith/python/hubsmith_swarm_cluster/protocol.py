@@ -92,7 +92,8 @@ class Server(ThreadingHTTPServer):
 
     :param address: host and port to listen on.
     :param key: the manager's private key (PEM).
-    :param answer: called with a request, for one client at a time. Returns the answer, or raises :class:`Refused`.
+    :param answer: called with a request and the client's address, for one client at a time. Returns the answer, or
+        raises :class:`Refused`.
     :param report: called with a line for the journal.
     """
 
@@ -101,8 +102,8 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, address: tuple[str, int], secret: str, key: str, answer: Callable[[NodeRequest], dict[str, Any]],
-        report: Callable[[str], None],
+        self, address: tuple[str, int], secret: str, key: str,
+        answer: Callable[[NodeRequest, str], dict[str, Any]], report: Callable[[str], None],
     ) -> None:  # fmt: skip
         super().__init__(address, _Handler)
         self.secret, self.answer, self.report = secret, answer, report
@@ -169,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             with self.server.turn:
-                answer = self.server.answer(request)
+                answer = self.server.answer(request, str(self.client_address[0]))
         except Refused as error:
             self.server.report(f"{self.client_address[0]}: {request.name}: {request.what}: {error}")
             self._send(503, {"why": str(error)})
