@@ -120,12 +120,16 @@ def test_a_new_secret_takes_everything_from_a_stolen_worker(workshop: Workshop) 
     assert thief.reaches() == list(PORTS)
     assert thief.tries(mount) == 0
     workshop.on(name, "umount /run/stolen")
+    # It always asks the server.
+    ask_homes = "stat --file-system /var/lib/homes"
+    assert thief.tries(ask_homes) == 0
 
     secret = secrets.token_urlsafe(32)
     new_secret(workshop, secret, "master")
     assert set(workshop.nodes()) == {"master"}
     assert thief.reaches() == [JOIN]
     assert thief.ask("join", name, thief.node) == {"denied": "access denied"}
+    assert thief.tries(ask_homes) != 0, "the mount of before still works"
     assert thief.tries(mount) != 0
     workshop.on(name, "docker swarm leave --force", timeout=300)
     assert thief.tries(f"docker swarm join --token {token} {thief.settings['manager']}:2377") != 0

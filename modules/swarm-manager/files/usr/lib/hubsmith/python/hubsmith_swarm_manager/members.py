@@ -50,7 +50,7 @@ class Members:
         seen = {one: at for one, at in self._seen.items() if now - at <= FORGET} | {address: now}
         if seen.keys() != self._seen.keys():
             self._write(seen)
-        # Each time, so that the firewall is right again within a minute, whatever happened to it.
+        # Each time: an apply that runs meanwhile may have read the file before this change.
         let_in(seen)
         self._seen = seen
 
