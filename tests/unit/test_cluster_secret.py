@@ -31,13 +31,14 @@ class Machine:
     :ivar made_with: the secret in the settings when the Swarm was made.
     :ivar served: the secret of the running join service; empty if it is stopped.
     :ivar firewall: addresses that the firewall lets in.
+    :ivar hub: whether the hub's target is active, which starts the hub's container again.
     """
 
     def __init__(self) -> None:
         self.made = self.swarm = 0
         self.secret = self.served = self.made_with = ""
         self.firewall = set[str]()
-        self.container = False
+        self.container = self.hub = False
         self.log = list[str]()
         self.deadline: int | None = None
 
@@ -68,6 +69,7 @@ class Machine:
                 self.firewall = set(re.findall(r"[0-9.]{7,}", stdin))
             case ["systemctl", "stop", *units]:
                 self.served = "" if apply.JOIN in units else self.served
+                self.hub = self.hub and apply.HUB not in units
             case ["systemctl", "start", *units]:
                 if apply.JOIN in units:
                     self.served = self.secret
@@ -77,7 +79,8 @@ class Machine:
                 active = {"LocalNodeState": "active", "ControlAvailable": True, "NodeAddr": MASTER}
                 return json.dumps(active if self.swarm else {"LocalNodeState": "inactive"})
             case ["docker", "rm", *_]:
-                self.container = False
+                # The hub's target upholds the hub, and the hub needs the container's unit.
+                self.container = self.hub
             case ["docker", "swarm", "leave", *_]:
                 assert not self.container, "the hub's container keeps addresses of the old networks"
                 self.swarm = 0
@@ -95,6 +98,7 @@ class Machine:
         context: dict[str, Any] = {"settings": {"cluster": cluster}, "facts": facts, "ports": PORTS}
         monkeypatch.setattr(apply, "read_context", lambda: context)
         apply.main()
+        self.hub = True
 
 
 @pytest.fixture
@@ -134,7 +138,7 @@ def test_a_new_secret_takes_everything_from_those_with_the_old_one(
     assert members.Members(NEW).in_effect
     assert 2 * len(machine.log) == STEPS
     in_order(
-        machine.log, "systemctl stop hubsmith-join", "nft", "systemctl start docker", "systemctl stop hubsmith-swarm",
+        machine.log, "systemctl stop hubsmith-join", "nft", "systemctl start docker", "systemctl stop hubsmith-hub",
         "docker rm", "docker swarm leave", "docker swarm init", "systemctl start hubsmith-join",
     )  # fmt: skip
     assert "its servers end: cluster.secret is new" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from hubsmith_swarm_manager.place import NAME as CONTAINER
 
 ENGINE, NFS = "docker.service", "nfs-server.service"
 PLACE, JOIN = "hubsmith-swarm-place.service", "hubsmith-join.service"
+HUB = "hubsmith-hub.target"
 #: Units that run in the network namespace of the container `hubsmith-place`, which is on the servers' networks.
 AT_THE_PLACE = ("jupyterhub.service", "configurable-http-proxy.service", "jupyterhub-idle-culler.service")
 DROP_INS = Path("/run/systemd/system")
@@ -52,8 +53,9 @@ def swarm(address: str, *, renew: bool) -> None:
     if state["LocalNodeState"] != "inactive":
         why = "cluster.secret is new" if renew else f"it is {state['LocalNodeState']} at {state['NodeAddr']}"
         print(f"the existing Swarm is replaced, and its servers end: {why}", file=sys.stderr)
-        # The hub's container is on the old Swarm's networks, whose addresses the new one gives out again.
-        run("systemctl", "stop", PLACE)
+        # The hub's container is on the old Swarm's networks, whose addresses the new one gives out again. The hub would
+        # start it again; apply starts the hub at the end.
+        run("systemctl", "stop", HUB, PLACE)
         docker("rm", "--force", CONTAINER, may_end_with=(0, 1))
         docker("swarm", "leave", "--force")
     docker(
@@ -84,7 +86,7 @@ def drop_ins(on: bool) -> None:
         f"[Unit]\nBindsTo={PLACE}\nAfter={PLACE}\n"
         "[Service]\nNetworkNamespacePath=/run/hubsmith/place\nIPAddressDeny=\nIPAddressAllow=\n"
     )
-    texts = dict.fromkeys(AT_THE_PLACE, unit) | {"hubsmith-hub.target": f"[Unit]\nUpholds={' '.join(AT_THE_PLACE)}\n"}
+    texts = dict.fromkeys(AT_THE_PLACE, unit) | {HUB: f"[Unit]\nUpholds={' '.join(AT_THE_PLACE)}\n"}
     changes = [
         write_or_remove(DROP_INS / f"{name}.d/20-swarm.conf", text if on else None) for name, text in texts.items()
     ]
