@@ -71,8 +71,8 @@ class Cluster(Table):
 
     network: PrivateNetwork | None = Field(
         default=None,
-        description="The private network of the deployment's machines. Any machine on it can reach the homes, so no "
-        "others may be on it. Ports that the machines need among themselves are open to this network only.",
+        description="The private network of the deployment's machines. Ports that the machines need among themselves "
+        "are open to this network only. Machines are recognized by their addresses in it, which no one else may use.",
         examples=["10.77.0.0/24"],
     )
     manager: Address | None = Field(
@@ -84,7 +84,8 @@ class Cluster(Table):
         default=None,
         repr=False,
         description="The secret with which a worker proves that it belongs to the deployment. It is the same on all "
-        "machines. In a file of `hosts/`: `${secret.cluster}`.",
+        "machines. A new one on the master locks out all machines that have the old one, and ends all servers. In a "
+        "file of `hosts/`: `${secret.cluster}`.",
         examples=["9d53…"],
     )
     key: ClusterKey | None = Field(

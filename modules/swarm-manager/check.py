@@ -45,6 +45,18 @@ def test_the_hub_is_at_its_place_and_on_no_port_of_the_machine(host: Host, setti
     assert host.run(f"{inside} curl --silent --max-time 3 http://1.1.1.1/").rc in (7, 28)
 
 
+def test_members_alone_reach_the_homes_and_the_swarm(host: Host, settings: dict[str, Any]) -> None:
+    rules = host.check_output("nft list table ip hubsmith_members")
+    for port in ("tcp dport 2049", "tcp dport 2377", "tcp dport 7946", "udp dport 7946", "udp dport 4789"):
+        assert f'iifname != "lo" ip saddr != @members {port} drop' in rules
+    kept = host.file("/var/lib/hubsmith/kept/cluster.json")
+    assert (kept.user, kept.mode) == ("root", 0o600)
+    assert settings["cluster"]["secret"] not in kept.content_string
+    nodes = json.loads(host.check_output("docker node inspect $(docker node ls --quiet)"))
+    workers = {node["Status"]["Addr"] for node in nodes if node["Spec"]["Role"] == "worker"}
+    assert workers <= set(json.loads(kept.content_string)["addresses"])
+
+
 def test_secrets_of_the_cluster_are_roots_alone(host: Host, settings: dict[str, Any]) -> None:
     file = host.file("/run/hubsmith/join.json")
     assert (file.user, file.mode) == ("root", 0o600)

@@ -34,6 +34,14 @@ def test_it_has_the_container_images_that_it_brought(host: Host) -> None:
         assert image["Id"] == f"sha256:{config}"
 
 
+def test_overlay_networks_lead_to_the_master_only(host: Host) -> None:
+    manager = tomllib.loads(host.file("/etc/hubsmith/settings.toml").content_string)["cluster"]["manager"]
+    rules = host.check_output("nft list chain inet hubsmith input")
+    rule = f"ip saddr != {manager} udp dport 4789 drop"
+    assert rule in rules
+    assert rules.index(rule) < rules.index("established")
+
+
 def test_secrets_are_roots_alone(host: Host) -> None:
     file = host.file("/run/hubsmith/worker.json")
     assert (file.user, file.mode) == ("root", 0o600)

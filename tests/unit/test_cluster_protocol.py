@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import ssl
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from hubsmith.settings.keys import new_private_key, pin_of
+from hubsmith.vm.waits import wait_until
 from hubsmith_swarm_cluster import protocol
 
 SECRET = "s" * 43
@@ -25,15 +27,17 @@ class Manager:
 
     def __init__(self) -> None:
         self.key, self.said, self.came = new_private_key(), list[str](), list[Any]()
+        self.addresses = set[str]()
         self.server: Any = protocol.Server(("127.0.0.1", 0), SECRET, self.key, self.answer, self.said.append)
         self.port = int(self.server.server_address[1])
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self.thread.start()
 
-    def answer(self, request: Any) -> dict[str, str]:
+    def answer(self, request: Any, address: str) -> dict[str, str]:
         if request.name == "unready":
             raise protocol.Refused("the swarm is not there yet")
         self.came.append(request)
+        self.addresses.add(address)
         return {"token": "SWMTKN"}
 
     def join(self, request: Any = REQUEST, **other: Any) -> dict[str, Any]:
@@ -41,11 +45,13 @@ class Manager:
         told: dict[str, Any] = protocol.ask("127.0.0.1", self.port, request, **asked)
         return told
 
-    def raw(self) -> http.client.HTTPSConnection:
-        """Somebody who speaks the protocol by hand."""
+    def raw(self, address: str = "127.0.0.1") -> http.client.HTTPSConnection:
+        """Somebody who speaks the protocol by hand, from an address of this computer."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=5, context=context, source_address=(address, 0)
+        )
 
     def send(self, connection: http.client.HTTPSConnection, content: Any) -> tuple[int, Any]:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -72,7 +78,7 @@ NOTHING = (403, {"why": "access denied"})
 
 def test_who_has_the_secret_is_let_in(manager: Manager) -> None:
     assert manager.join() == {"token": "SWMTKN"}
-    assert manager.came == [REQUEST]
+    assert (manager.came, manager.addresses) == ([REQUEST], {"127.0.0.1"})
 
 
 def test_a_wrong_secret_gets_nothing(manager: Manager) -> None:
@@ -115,7 +121,7 @@ def test_a_challenge_of_the_clients_own_is_none(manager: Manager) -> None:
 def test_a_challenge_grows_old() -> None:
     now = 0.0
     challenges = protocol.Challenges(lambda: now)
-    first, second = challenges.new(), challenges.new()
+    first, second = challenges.new("a"), challenges.new("a")
     now = 60.0
     assert challenges.use(first)
     now = 60.1
@@ -124,10 +130,23 @@ def test_a_challenge_grows_old() -> None:
 
 def test_whoever_asks_for_many_challenges_fills_no_memory() -> None:
     challenges = protocol.Challenges()
-    given = [challenges.new() for _ in range(1000)]
+    given = [challenges.new(str(number)) for number in range(1000)]
     assert len(challenges._open) == 256
     assert challenges.use(given[-1])
     assert not challenges.use(given[0])
+
+
+def test_whoever_asks_for_many_challenges_takes_none_from_others(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "OPEN", 3 * protocol.OPEN_EACH)  # 256 take 10 s
+    honest, neighbour = manager.raw(), manager.raw("127.0.0.2")
+    challenge = manager.challenge(honest)
+    flood = [manager.challenge(neighbour) for _ in range(protocol.OPEN)]
+    sent = {**REQUEST._asdict(), "challenge": challenge, "proof": protocol.proof(SECRET, challenge, REQUEST)}
+    assert manager.send(honest, sent) == (200, {"token": "SWMTKN"})
+    use = manager.server.challenges.use
+    assert [use(one) for one in flood[-protocol.OPEN_EACH - 1 :]] == [False, *[True] * protocol.OPEN_EACH]
 
 
 @pytest.mark.parametrize(
@@ -156,12 +175,23 @@ def test_a_manager_that_is_not_ready_says_so(manager: Manager) -> None:
 
 
 def test_strangers_who_say_nothing_keep_nobody_waiting(manager: Manager) -> None:
-    idle = [socket.create_connection(("127.0.0.1", manager.port)) for _ in range(20)]
+    """With more connections than are served in parallel, from an address of their own."""
+    place = ("127.0.0.1", manager.port)
+    idle = [socket.create_connection(place, source_address=("127.0.0.2", 0)) for _ in range(2 * protocol.AT_ONCE)]
+    # Those that are not served see the end of the connection.
+    wait_until("the server to be busy", lambda: len(select.select(idle, [], [], 0)[0]) >= protocol.AT_ONCE, timeout=10)
     began = time.monotonic()
     assert manager.join() == {"token": "SWMTKN"}
     assert time.monotonic() - began < 5
     for one in idle:
         one.close()
+
+
+def test_a_connection_that_ended_makes_room_for_the_next(manager: Manager) -> None:
+    for _ in range(3 * protocol.AT_ONCE_EACH):
+        assert manager.join() == {"token": "SWMTKN"}
+    manager.server.shutdown()
+    wait_until("all to end", lambda: manager.server._served.total() == 0, timeout=10)
 
 
 def test_old_tls_and_plain_http_get_nothing(manager: Manager) -> None:

@@ -106,6 +106,18 @@ def test_every_template_renders_with_good_settings_and_with_none(tmp_path: Path,
     assert "saddr" not in rules
 
 
+@pytest.mark.parametrize(("image", "settings"), [("master", MANAGER), ("swarm-worker", WORKER)])
+def test_addresses_of_the_machines_come_by_their_interface_only(tmp_path: Path, image: str, settings: str) -> None:
+    folder = rendered(machine(tmp_path / "root", image), settings).run / "nftables"
+    rules = re.findall(r"hubsmith peers ip saddr 10\.77\.0\.0/24 (.*)", (folder / "ports.nft").read_text())
+    assert rules[0].startswith("fib saddr . iif oif missing drop")
+
+
+def test_overlay_networks_of_a_worker_lead_to_the_master_only(tmp_path: Path) -> None:
+    rules = rendered(machine(tmp_path / "root", "swarm-worker"), WORKER).run / "nftables/worker.nft"
+    assert "insert rule inet hubsmith input ip saddr != 10.77.0.10 udp dport 4789 drop" in rules.read_text()
+
+
 def test_facts_are_there_for_programs_that_ask_nobody(layout: Layout) -> None:
     """Status items and checks read them; when the settings are refused, each is its default."""
     local = load(rendered(layout), "/run/hubsmith/facts.json")

@@ -1,4 +1,4 @@
-"""This machine's address in the deployment's network."""
+"""This machine's address in the deployment's network, and its way to the others."""
 
 from __future__ import annotations
 
@@ -20,3 +20,16 @@ def own_link(network: str) -> tuple[str, int]:
         there = ", ".join(address for address, _ in found)
         raise Failed(f"{len(mine)} of this machine's addresses ({there}) are in cluster.network {network}")
     return mine[0]
+
+
+def check_way(peer: str, own: str) -> None:
+    """Check that packets to a machine of the deployment take the interface with this machine's address in its network.
+
+    :raises Failed: they take another one.
+    """
+    route = json.loads(run("ip", "-json", "route", "get", peer))[0]
+    if route.get("prefsrc") != own:
+        raise Failed(
+            f"packets to {peer} leave by {route.get('dev')} from {route.get('prefsrc')}, not from this machine's "
+            f"address in cluster.network, {own}: `ip route get {peer}` shows the route"
+        )

@@ -18,6 +18,7 @@ import ssl
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -30,12 +31,16 @@ from cryptography.x509.oid import NameOID
 from hubsmith.settings.keys import load_private_key, pin
 
 PORT = 2378
-#: Validity of a challenge in seconds, the number of open challenges, and the seconds a client may take for a message.
-GOOD_FOR, OPEN, PATIENCE = 60, 256, 10
+#: Validity of a challenge in seconds, and the seconds a client may take for a message.
+GOOD_FOR, PATIENCE = 60, 10
+#: Open challenges of all addresses, and of one. A flood from one address costs the others nothing.
+OPEN, OPEN_EACH = 256, 8
 #: Timeout in seconds for the manager's answer to a proof. It queries its engine for one client at a time.
 ANSWER = 60
-#: Clients served in parallel, and the maximum length of a request in bytes.
-AT_ONCE, LONGEST = 32, 4096
+#: Connections served in parallel, and those from one address.
+AT_ONCE, AT_ONCE_EACH = 32, 4
+#: Maximum length of a request in bytes.
+LONGEST = 4096
 
 
 class JoinDenied(Exception):
@@ -69,22 +74,25 @@ class Challenges:
     """Challenges that were issued and not used yet."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._open, self._mutex = clock, dict[str, float](), threading.Lock()
+        self._clock, self._open, self._mutex = clock, dict[str, tuple[float, str]](), threading.Lock()
 
-    def new(self) -> str:
-        """Issue a challenge for one proof. If too many are open, the oldest is dropped."""
+    def new(self, address: str) -> str:
+        """Issue a challenge for one proof. If too many are open, the oldest of this address is dropped, or of all."""
         with self._mutex:
-            while len(self._open) >= OPEN:
+            of_it = [challenge for challenge, (_, owner) in self._open.items() if owner == address]
+            if len(of_it) >= OPEN_EACH:
+                del self._open[of_it[0]]
+            elif len(self._open) >= OPEN:
                 del self._open[next(iter(self._open))]
             challenge = secrets.token_hex(32)
-            self._open[challenge] = self._clock()
+            self._open[challenge] = self._clock(), address
             return challenge
 
     def use(self, challenge: str) -> bool:
         """Use up a challenge; return whether it was issued within the last minute and not used before."""
         with self._mutex:
-            made = self._open.pop(challenge, None)
-            return made is not None and self._clock() - made <= GOOD_FOR
+            issued = self._open.pop(challenge, None)
+            return issued is not None and self._clock() - issued[0] <= GOOD_FOR
 
 
 class Server(ThreadingHTTPServer):
@@ -92,7 +100,8 @@ class Server(ThreadingHTTPServer):
 
     :param address: host and port to listen on.
     :param key: the manager's private key (PEM).
-    :param answer: called with a request, for one client at a time. Returns the answer, or raises :class:`Refused`.
+    :param answer: called with a request and the client's address, for one client at a time. Returns the answer, or
+        raises :class:`Refused`.
     :param report: called with a line for the journal.
     """
 
@@ -101,21 +110,25 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def __init__(
-        self, address: tuple[str, int], secret: str, key: str, answer: Callable[[NodeRequest], dict[str, Any]],
-        report: Callable[[str], None],
+        self, address: tuple[str, int], secret: str, key: str,
+        answer: Callable[[NodeRequest, str], dict[str, Any]], report: Callable[[str], None],
     ) -> None:  # fmt: skip
         super().__init__(address, _Handler)
         self.secret, self.answer, self.report = secret, answer, report
         self.challenges = Challenges()
         self.turn = threading.Lock()
-        self._tls, self._slots = _server_context(key), threading.BoundedSemaphore(AT_ONCE)
+        self._tls, self._mutex, self._served = _server_context(key), threading.Lock(), Counter[str]()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a client in a thread; close the connection if too many are served already."""
-        if self._slots.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        with self._mutex:
+            full = self._served.total() >= AT_ONCE or self._served[client_address[0]] >= AT_ONCE_EACH
+            if not full:
+                self._served[client_address[0]] += 1
+        if full:
             self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a client in its thread. The TLS handshake is done here, so that a slow one delays no other client."""
@@ -127,7 +140,8 @@ class Server(ThreadingHTTPServer):
             self.report(f"{client_address[0]}: {type(error).__name__}")
         finally:
             self.shutdown_request(request)
-            self._slots.release()
+            with self._mutex:
+                self._served -= Counter((client_address[0],))  # drops those at 0
 
 
 def _server_context(key: str) -> ssl.SSLContext:
@@ -157,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/challenge":
-            self._send(200, {"challenge": self.server.challenges.new()})
+            self._send(200, {"challenge": self.server.challenges.new(str(self.client_address[0]))})
         else:
             self._send(404, {"why": "there is nothing here"})
 
@@ -169,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             with self.server.turn:
-                answer = self.server.answer(request)
+                answer = self.server.answer(request, str(self.client_address[0]))
         except Refused as error:
             self.server.report(f"{self.client_address[0]}: {request.name}: {request.what}: {error}")
             self._send(503, {"why": str(error)})

@@ -12,9 +12,12 @@ from hubsmith.guest.files import write
 from hubsmith.guest.programs import run
 from hubsmith_docker.engine import docker, swarm_state
 from hubsmith_swarm_cluster.network import own_link
+from hubsmith_swarm_manager.members import Members, firewall
+from hubsmith_swarm_manager.place import NAME as CONTAINER
 
 ENGINE, NFS = "docker.service", "nfs-server.service"
 PLACE, JOIN = "hubsmith-swarm-place.service", "hubsmith-join.service"
+HUB = "hubsmith-hub.target"
 #: Units that run in the network namespace of the container `hubsmith-place`, which is on the servers' networks.
 AT_THE_PLACE = ("jupyterhub.service", "configurable-http-proxy.service", "jupyterhub-idle-culler.service")
 DROP_INS = Path("/run/systemd/system")
@@ -36,19 +39,24 @@ def leads(state: dict[str, Any], address: str) -> bool:
     return bool(state["LocalNodeState"] == "active" and state["ControlAvailable"] and state["NodeAddr"] == address)
 
 
-def swarm(address: str) -> None:
+def swarm(address: str, *, renew: bool) -> None:
     """Continue the existing Swarm, or create one.
 
     A Swarm that cannot be continued is replaced. This loses only the running servers, and workers join the new Swarm.
+
+    :param renew: replace it in any case. Nothing that a machine knows of the old one is valid in the new one: neither
+        join token nor certificates nor the keys of the gossip.
     """
     state = swarm_state()
-    if leads(state, address):
+    if leads(state, address) and not renew:
         return
     if state["LocalNodeState"] != "inactive":
-        print(
-            f"the existing Swarm is {state['LocalNodeState']} at {state['NodeAddr']}: creating a new one",
-            file=sys.stderr,
-        )
+        why = "cluster.secret is new" if renew else f"it is {state['LocalNodeState']} at {state['NodeAddr']}"
+        print(f"the existing Swarm is replaced, and its servers end: {why}", file=sys.stderr)
+        # The hub's container is on the old Swarm's networks, whose addresses the new one gives out again. The hub would
+        # start it again; apply starts the hub at the end.
+        run("systemctl", "stop", HUB, PLACE)
+        docker("rm", "--force", CONTAINER, may_end_with=(0, 1))
         docker("swarm", "leave", "--force")
     docker(
         "swarm", "init", "--advertise-addr", address, "--listen-addr", f"{address}:2377",
@@ -78,7 +86,7 @@ def drop_ins(on: bool) -> None:
         f"[Unit]\nBindsTo={PLACE}\nAfter={PLACE}\n"
         "[Service]\nNetworkNamespacePath=/run/hubsmith/place\nIPAddressDeny=\nIPAddressAllow=\n"
     )
-    texts = dict.fromkeys(AT_THE_PLACE, unit) | {"hubsmith-hub.target": f"[Unit]\nUpholds={' '.join(AT_THE_PLACE)}\n"}
+    texts = dict.fromkeys(AT_THE_PLACE, unit) | {HUB: f"[Unit]\nUpholds={' '.join(AT_THE_PLACE)}\n"}
     changes = [
         write_or_remove(DROP_INS / f"{name}.d/20-swarm.conf", text if on else None) for name, text in texts.items()
     ]
@@ -95,16 +103,25 @@ def main() -> None:
     if not on:
         SWARM_FILE.unlink(missing_ok=True)
         run("systemctl", "stop", JOIN, PLACE, NFS, ENGINE)
+        firewall(None, ())
         return
+    members = Members(settings["cluster"]["secret"])
+    if not members.in_effect:
+        # It still lets machines with the old secret in. It starts again when no trace of that one is left.
+        run("systemctl", "stop", JOIN)
     address, mtu = own_link(settings["cluster"]["network"])
     write(SWARM_FILE, json.dumps({"address": address, "mtu": mtu, "on_master": facts["swarm_on_master"]}))
+    firewall(context["ports"], members.addresses)
     # The homes have the same path on every node. Mount them before the engine restarts its containers.
     if not SAME_PATH.is_mount():
         run("mount", "--bind", "/home", SAME_PATH)
     run("systemctl", "start", ENGINE, NFS)
     if changed:
         run("exportfs", "-ra")
-    swarm(address)
+    swarm(address, renew=not members.in_effect)
+    if not members.in_effect:
+        # Last, so that the next run repeats what this one did not finish.
+        members.save()
     run("systemctl", "start", JOIN, PLACE)
 
 

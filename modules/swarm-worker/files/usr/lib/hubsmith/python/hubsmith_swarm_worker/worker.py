@@ -19,7 +19,7 @@ from hubsmith.guest.files import write
 from hubsmith.guest.programs import Failed, mounted, run
 from hubsmith.guest.unix_http import UnixConnection
 from hubsmith_docker.engine import PATIENCE, docker, swarm_state
-from hubsmith_swarm_cluster.network import own_link
+from hubsmith_swarm_cluster.network import check_way, own_link
 from hubsmith_swarm_cluster.protocol import PORT, JoinDenied, NodeRequest, ask
 
 SETTINGS = Path("/run/hubsmith/worker.json")
@@ -66,11 +66,12 @@ def gateway() -> None:
 
 
 def in_swarm(given: dict[str, str], state: dict[str, Any], address: str) -> None:
-    """Join the manager's Swarm, and leave an older one first."""
+    """Join the manager's Swarm, and leave an older one first, or the same if the manager has removed this node."""
     known = CLUSTER.read_text() if CLUSTER.exists() else ""
     managers = [one["Addr"] for one in state.get("RemoteManagers") or ()]
     there = state["LocalNodeState"] == "active" and state["NodeAddr"] == address
-    if there and known == given["cluster"] and given["manager"] in managers:
+    in_it = known == given["cluster"] and given["manager"] in managers and given["node"] == state["NodeID"]
+    if there and in_it:
         return
     if state["LocalNodeState"] != "inactive":
         docker("swarm", "leave", "--force")
@@ -115,6 +116,7 @@ def ask_manager(settings: dict[str, str], what: str, node: str) -> dict[str, str
 def be_a_worker() -> None:
     settings = json.loads(SETTINGS.read_text())
     address, _ = own_link(settings["network"])
+    check_way(settings["manager"], address)
     if not mounted(HOMES)[0]:  # unlike stat(), this does not hang if the NFS server is away
         # Mount the homes first: once the engine runs, it restarts its containers.
         mount_homes(ask_manager(settings, "join", "")["homes"])
