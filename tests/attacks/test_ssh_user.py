@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from people import PASSWORD
 from scene import QUOTA, STUDENT, VICTIM, Scene, attack
-from test_student import MOVE, NO_FIREWALL, opened
+from test_student import MOVE, NO_FIREWALL, SERVE_USER_DATA, USER_DATA, opened
 
 pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub", "spawner-local")]
 
@@ -42,7 +42,8 @@ def test_a_key_that_a_notebook_put_into_the_home(scene: Scene) -> bool:
 
 @attack(weaken=NO_FIREWALL)
 def test_the_user_data_of_the_machine(scene: Scene) -> bool:
-    done = scene.ssh("curl --silent --max-time 20 http://169.254.169.254/openstack/latest/user_data")
+    scene.root(SERVE_USER_DATA)
+    done = scene.ssh(f"curl --silent --max-time 20 {USER_DATA}")
     return "settings.toml" in done.stdout
 
 

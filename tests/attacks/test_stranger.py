@@ -24,14 +24,18 @@ PORT_80 = "/usr/share/hubsmith/nginx/port-80.conf"
 THROTTLE = "/usr/lib/hubsmith/python/hubsmith_jupyterhub/throttle.py"
 MANY_ATTEMPTS = "s/^(ATTEMPTS, WINDOW = ).*/\\11000, 300/"
 ALL_ADDRESSES_ARE_ONE = 's/^        return str.*/        return "everywhere"/'
+#: After a reload, workers with the old configuration may take another connection.
+RESTART_NGINX = "systemctl restart nginx.service"
 RESTART_HUB = "systemctl restart jupyterhub.service"
 SITE = "/run/hubsmith/nginx/site.conf"
 LARGE_BODIES = (
-    f"{edit(HUB_PROXY, 's/256k/1g/')} && systemctl reload nginx && systemctl set-property --runtime "
-    f"jupyterhub.service MemoryHigh=infinity MemoryMax=infinity && {configure_hub('/^HTTPServer.configure/d')}"
+    f"{edit(HUB_PROXY, 's/max_body_size 256k/max_body_size 1g/')} && {RESTART_NGINX} && "
+    "systemctl set-property --runtime jupyterhub.service MemoryHigh=infinity MemoryMax=infinity && "
+    + configure_hub("/^HTTPServer.configure/d")
 )
-#: Deeply nested, and large: 25 times as large when the hub has parsed it.
-BODY = b"[" * (48 * MIB)
+#: As JSON it is an array of millions of arrays: 25 times as large when the hub has parsed it.
+ARRAYS = 8 << 20
+BODY = b"[" + b"[]," * ARRAYS + b"[]]"
 
 
 def hurt(scene: Scene, before: str) -> bool:
@@ -60,20 +64,21 @@ def test_a_body_that_fills_the_hubs_memory(scene: Scene) -> bool:
 @attack(weaken=LARGE_BODIES)
 def test_a_large_body_whose_size_no_header_tells(scene: Scene) -> bool:
     before = scene.hub_pid()
-    chunks = (BODY[:MIB] for _ in range(48))
+    chunks = (BODY[start : start + MIB] for start in range(0, len(BODY), MIB))
     with contextlib.suppress(requests.ConnectionError):
         scene.stranger.request("POST", "/hub/api/users/x/tokens", data=chunks, timeout=300)
     return hurt(scene, before)
 
 
-@attack(weaken=f"sed -i '/limit_req/d' {SITE} && systemctl reload nginx")
+@attack(weaken=f"sed -i '/limit_req/d' {SITE} && {RESTART_NGINX} && {edit(THROTTLE, MANY_ATTEMPTS)} && {RESTART_HUB}")
 def test_guessing_passwords_quickly(scene: Scene) -> bool:
     guess = {"username": STUDENT, "password": WRONG}
     codes = {scene.stranger.request("POST", "/hub/login", data=guess).status_code for _ in range(130)}
+    assert 403 in codes, codes
     return 429 not in codes
 
 
-@attack(weaken=f"{edit(HUB_PROXY, '$a proxy_request_buffering off;')} && systemctl reload nginx")
+@attack(weaken=f"{edit(HUB_PROXY, '$a proxy_request_buffering off;')} && {RESTART_NGINX}")
 def test_bodies_that_never_end(scene: Scene) -> bool:
     """Each would hold one of the hub's connections."""
     context = ssl.create_default_context()
@@ -118,7 +123,7 @@ def test_a_password_over_ssh(scene: Scene) -> bool:
     return done.stdout.strip() == STUDENT
 
 
-@attack(weaken=f"{edit(TLS, 's#pages/ [{]#pages {#; /internal;/d')} && systemctl reload nginx")
+@attack(weaken=f"{edit(TLS, 's#pages/ [{]#pages {#; /internal;/d')} && {RESTART_NGINX}")
 def test_a_path_that_leaves_the_folder_of_pages(scene: Scene) -> bool:
     paths = (
         "/hubsmith/pages../nginx/tls.conf",
@@ -147,7 +152,7 @@ def test_the_hubs_figures(scene: Scene) -> bool:
     return "jupyterhub_" in scene.stranger.request("GET", "/hub/metrics").text
 
 
-@attack(weaken=f"{edit(PORT_80, 's#return 301.*#root /; autoindex on;#')} && systemctl reload nginx")
+@attack(weaken=f"{edit(PORT_80, 's#return 301.*#root /; autoindex on;#')} && {RESTART_NGINX}")
 def test_anything_without_tls(scene: Scene) -> bool:
     answer = requests.get(f"http://127.0.0.1:{scene.machine.port(80)}/hub/../etc/", allow_redirects=False, timeout=60)
     return answer.status_code != 301

@@ -5,13 +5,22 @@ from __future__ import annotations
 import pytest
 from people import PASSWORD
 from scene import QUOTA, VICTIM, Scene, attack, configure_hub, edit
-from test_stranger import BODY, LARGE_BODIES, hurt
+from test_stranger import ARRAYS, LARGE_BODIES, hurt
 
 pytestmark = [pytest.mark.vm, pytest.mark.modules("jupyterhub", "spawner-local")]
 
 PASSWORDS = "/usr/lib/hubsmith/python/hubsmith_jupyterhub/passwords.py"
 HIDDEN = "InaccessiblePaths"
 NO_FIREWALL = "nft flush ruleset"
+#: A metadata service, as a cloud would have it.
+USER_DATA = "http://169.254.169.254/openstack/latest/user_data"
+SERVE_USER_DATA = f"""
+ip address add 169.254.169.254/32 dev lo
+mkdir --parents /run/metadata/openstack/latest
+echo 'path: /etc/hubsmith/settings.toml' > /run/metadata/openstack/latest/user_data
+systemd-run --quiet --working-directory=/run/metadata python3 -m http.server --bind 169.254.169.254 80
+timeout 60 sh -c 'until curl --silent --fail --output /dev/null {USER_DATA}; do sleep 0.2; done'
+"""
 #: Starts a system call by its number (x86-64); prints 0 or what it returns when it was let through, else -1.
 CALL = "import ctypes; print('returned', ctypes.CDLL(None).syscall({}))"
 
@@ -61,9 +70,8 @@ def test_the_password_hashes(scene: Scene) -> bool:
 
 @attack(weaken=NO_FIREWALL, without=["IPAddressDeny"])
 def test_the_user_data_of_the_machine(scene: Scene) -> bool:
-    return "settings.toml" in scene.notebook.sh(
-        "curl --silent --max-time 20 http://169.254.169.254/openstack/latest/user_data"
-    )
+    scene.root(SERVE_USER_DATA)
+    return "settings.toml" in scene.notebook.sh(f"curl --silent --max-time 20 {USER_DATA}")
 
 
 @attack(weaken="mount -o remount,hidepid=0 /proc", without=["ProtectProc"])
@@ -145,7 +153,7 @@ def test_io_uring(scene: Scene) -> bool:
 
 @attack(weaken="sysctl -w vm.unprivileged_userfaultfd=1")
 def test_userfaultfd(scene: Scene) -> bool:
-    return "returned -1" not in scene.notebook.python(CALL.format(323))
+    return "returned -1" not in scene.notebook.python(CALL.format("323, 0"))
 
 
 @attack(without=["RestrictAddressFamilies"])
@@ -192,7 +200,7 @@ def test_more_than_the_quota(scene: Scene) -> bool:
     return str(size << 20) in scene.notebook.sh(f"head -c {size}M /dev/zero > ~/large; stat -c %s ~/large")
 
 
-@attack(without=["TemporaryFileSystem"])
+@attack(without=["TemporaryFileSystem", "ProtectSystem"])
 def test_filling_the_disk_of_the_machine(scene: Scene) -> bool:
     scene.notebook.sh("echo x > /var/tmp/mine")
     return scene.machine.execute("test -e /var/tmp/mine").rc == 0
@@ -218,7 +226,7 @@ def test_a_large_body_for_the_hub_past_nginx(scene: Scene) -> bool:
     scene.notebook.python(
         "import http.client\n"
         "hub = http.client.HTTPConnection('127.0.0.1', 881, timeout=100)\n"
-        f"hub.request('POST', '/hub/api/users/x/tokens', body=b'[' * {len(BODY)})\n"
+        f"hub.request('POST', '/hub/api/users/x/tokens', body=b'[' + b'[],' * {ARRAYS} + b'[]]')\n"
         "print(hub.getresponse().status)\n"
     )
     return hurt(scene, before)
