@@ -15,11 +15,17 @@ NO_FIREWALL = "nft flush ruleset"
 #: A metadata service, as a cloud would have it.
 USER_DATA = "http://169.254.169.254/openstack/latest/user_data"
 SERVE_USER_DATA = f"""
-ip address add 169.254.169.254/32 dev lo
+ip netns add cloud
+ip link add cloud type veth peer name eth0 netns cloud
+ip address add 169.254.169.253/30 dev cloud
+ip link set cloud up
+ip -netns cloud address add 169.254.169.254/30 dev eth0
+ip -netns cloud link set eth0 up
 mkdir --parents /run/metadata/openstack/latest
 echo 'path: /etc/hubsmith/settings.toml' > /run/metadata/openstack/latest/user_data
-systemd-run --quiet --working-directory=/run/metadata python3 -m http.server --bind 169.254.169.254 80
-timeout 60 sh -c 'until curl --silent --fail --output /dev/null {USER_DATA}; do sleep 0.2; done'
+systemd-run --quiet --property=NetworkNamespacePath=/run/netns/cloud --working-directory=/run/metadata \\
+    python3 -m http.server 80
+timeout 60 sh -c 'until curl --silent {USER_DATA} | grep --quiet settings.toml; do sleep 0.2; done'
 """
 #: Starts a system call by its number (x86-64); prints 0 or what it returns when it was let through, else -1.
 CALL = "import ctypes; print('returned', ctypes.CDLL(None).syscall({}))"
