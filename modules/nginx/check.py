@@ -102,3 +102,8 @@ def test_log_holds_no_queries(host: Host) -> None:
 
 def test_is_confined(host: Host) -> None:
     assert host.run("systemd-analyze security --no-pager --threshold=30 nginx.service").rc == 0
+    profile = host.check_output("cat /proc/$(cat /run/nginx/nginx.pid)/attr/apparmor/current")
+    assert profile == "hubsmith-nginx (enforce)"
+    # As root, but with the profile: no path that it does not know.
+    done = host.run("aa-exec --profile=hubsmith-nginx -- /usr/sbin/nginx -t -c /etc/shadow")
+    assert '"/etc/shadow" failed (13: Permission denied)' in done.stderr
