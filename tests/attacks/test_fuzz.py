@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from scene import Scene
 
 pytestmark = [
@@ -138,6 +139,7 @@ print(json.dumps(send_each(lambda: socket.create_connection(("127.0.0.1", 881), 
 
 def fuzz(scene: Scene, batches: int, send: Callable[[list[bytes]], list[str]]) -> None:
     """Send batches of requests with bob's cookies, and see that everything goes on."""
+    set_hypothesis_home_dir(scene.machine.folder)  # what it remembers is no input
     cookies = "; ".join(f"{one.name}={one.value}" for one in scene.student.http.cookies)
     before = pids(scene)
     answers: Counter[str] = Counter()
