@@ -126,7 +126,7 @@ def test_a_password_over_ssh(scene: Scene) -> bool:
 @attack(weaken=f"{edit(TLS, 's#pages/ [{]#pages {#; /internal;/d')} && {RESTART_NGINX}")
 def test_a_path_that_leaves_the_folder_of_pages(scene: Scene) -> bool:
     paths = (
-        "/hubsmith/pages../nginx/tls.conf",
+        "/hubsmith/pages../tls.conf",
         "/hubsmith/pages/../tls.conf",
         "/hubsmith/pages/..%2ftls.conf",
         "/hubsmith/pages/%2e%2e/tls.conf",

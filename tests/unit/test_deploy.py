@@ -142,6 +142,19 @@ def test_two_commands_do_not_change_one_deployment(record: Record) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "mine\n"
 
 
+def test_a_lock_that_is_free_soon_is_waited_for(record: Record) -> None:
+    """A child of a killed command may hold it for a moment."""
+    record.folder.mkdir(parents=True, exist_ok=True)
+    holder = subprocess.Popen(
+        ["flock", "--exclusive", record.folder / ".lock", "sh", "-c", "echo held; sleep 0.5"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with record.locked():
+            assert holder.wait(timeout=5) == 0
+
+
 def test_a_partly_written_record_is_never_seen(record: Record) -> None:
     record.write("credentials.json", {"hub": {"alice": "old"}})
     with pytest.raises(TypeError):
