@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from scene import Scene
 
 pytestmark = [
@@ -135,6 +137,12 @@ import base64, json, socket
 batch = [base64.b64decode(one) for one in {{batch!r}}]
 print(json.dumps(send_each(lambda: socket.create_connection(("127.0.0.1", 881), 10), batch)))
 """
+
+
+@pytest.fixture(autouse=True)
+def no_constants_of_loaded_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hypothesis would read the source of every loaded module for constants. It has no option for it."""
+    monkeypatch.setattr(providers, "_get_local_constants", Constants)
 
 
 def fuzz(scene: Scene, batches: int, send: Callable[[list[bytes]], list[str]]) -> None:
