@@ -209,6 +209,17 @@ def test_what_a_module_names_in_its_folder_must_be_there(root: Path) -> None:
     assert "there is no files/usr/lib/y" in told
 
 
+def test_a_file_does_not_replace_the_one_that_makes_the_state(root: Path) -> None:
+    folder = module(root, "one", '[[state]]\npath = "/var/lib/one"\n')
+    own = folder / "files/usr/lib/tmpfiles.d/hubsmith-one.conf"
+    own.parent.mkdir(parents=True)
+    own.write_text("d /var/lib/two\n")
+    told = error(root)
+    assert "makes /usr/lib/tmpfiles.d/hubsmith-one.conf, which files/usr/lib/tmpfiles.d/hubsmith-one.conf would" in told
+    own.rename(own.with_name("hubsmith-two.conf"))
+    assert define(root, "tiny").modules.keys() == {"one"}
+
+
 def test_requirements_of_one_environment_are_merged(root: Path) -> None:
     module(root, "one", '[packages]\ndebian = ["bb", "aa"]\n[packages.python]\nhub = ["jupyterhub", "pamela"]\n')
     module(root, "two", '[packages]\ndebian = ["aa"]\n[packages.python]\nhub = ["idle", "pamela"]\n')

@@ -197,7 +197,7 @@ def _clashes(root: Path, modules: Mapping[str, Module]) -> list[str]:
 
 
 def _sources(root: Path, modules: Mapping[str, Module]) -> list[str]:
-    """Return the problems of files that modules name but do not have."""
+    """Return the problems of files that modules name but do not have, or have although they are generated."""
     problems: list[str] = []
     for name, module in modules.items():
         folder = root / "modules" / name
@@ -211,4 +211,7 @@ def _sources(root: Path, modules: Mapping[str, Module]) -> list[str]:
             if not (folder / "files" / path).exists():
                 hint = nearest(path, map(str, files_of(root, name)))
                 problems.append(f"{where}: modes: there is no files/{path}; {hint}")
+        generated = f"usr/lib/tmpfiles.d/hubsmith-{name}.conf"
+        if module.state and (folder / "files" / generated).exists():
+            problems.append(f"{where}: state: makes /{generated}, which files/{generated} would replace: rename it")
     return problems
