@@ -62,3 +62,11 @@ def test_the_hub_lets_in_nobody_else(host: Host) -> None:
     first = [next(line.split() for line in service if line.startswith(kind)) for kind in ("auth", "account")]
     for words in first:
         assert words[1:] == ["requisite", "pam_succeed_if.so", "quiet", "user", "ingroup", "hubusers"]
+
+
+def test_users_do_not_write_to_the_journal_and_services_do(host: Host) -> None:
+    user = next(iter(hub_users(host)), None)
+    for name in filter(None, ("nobody", user)):
+        host.check_output("systemd-run --quiet --wait --collect --property=User=%s echo seen-%s", name, name)
+    host.check_output("journalctl --sync")
+    assert host.check_output("journalctl --boot --no-pager --output=cat --identifier=echo") == "seen-nobody"

@@ -37,7 +37,7 @@ try:
 except OSError as error:
     print(error)
 """
-OPEN_JOURNAL = "chmod 666 /run/systemd/journal/socket"
+OPEN_JOURNAL = "echo 'a /run/systemd/journal/socket - - - - u::rw,g::rw,o::rw' | systemd-tmpfiles --create -"
 
 
 def logged(scene: Scene) -> bool:
