@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,7 +164,9 @@ def test_a_new_secret_arrives_although_the_master_dies_in_between(workshop: Work
     with workshop.machine("master") as master:
         master.execute("sync; timeout --signal=KILL 8 hubsmith apply", timeout=120)
         master.crash()
-    hubsmith("up", workshop.fleet.file)
+    with pytest.raises(subprocess.CalledProcessError) as waited:
+        hubsmith("up", workshop.fleet.file, "--wait", "300")
+    assert waited.value.returncode == 7, "the workers have the old secret"
     denied = {"denied": "access denied"}
     workshop.wait("the new secret", lambda: thief.ask("join", "worker-2", thief.node) == denied, JOINED)
     assert set(workshop.nodes()) == {"master"}
