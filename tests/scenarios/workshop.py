@@ -86,9 +86,10 @@ class Workshop:
         return page.status_code == 200 and page.url.startswith(f"{client.base}/user/{client.name}/lab")
 
     def nodes(self) -> dict[str, str]:
-        """What Swarm says of each machine: `Ready`, `Down`, …"""
-        rows = self.on("master", "docker node ls --format '{{.Hostname}} {{.Status}}'").splitlines()
-        return dict(row.split() for row in rows)
+        """What Swarm says of each machine that has told its name: `Ready`, `Down`, …"""
+        rows = self.on("master", "docker node ls --format '{{.Hostname}}\t{{.Status}}'").splitlines()
+        named = (row.split("\t") for row in rows)
+        return {name: state for name, state in named if name}
 
     def places(self) -> dict[str, str]:
         """On which machine each running server is, by user."""
