@@ -87,8 +87,8 @@ class Workshop:
 
     def nodes(self) -> dict[str, str]:
         """What Swarm says of each machine that has told its name: `Ready`, `Down`, …"""
-        rows = self.on("master", "docker node ls --format '{{.Hostname}}\t{{.Status}}'").splitlines()
-        named = (row.split("\t") for row in rows)
+        rows = self.on("master", "docker node ls --format '{{.Hostname}}|{{.Status}}'").splitlines()
+        named = (row.split("|") for row in rows)
         return {name: state for name, state in named if name}
 
     def places(self) -> dict[str, str]:
