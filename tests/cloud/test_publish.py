@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from line import Line
+from local_archive import add_code, tree
 from project import CLOUD, Cloud
-from test_release import FIRST, SECOND, build, released, tree
+from test_release import FIRST, SECOND, build, released
 
 from hubsmith.release.folder import Release
 from hubsmith.run import run
@@ -29,7 +30,7 @@ MIB = 1 << 20
 def release(cloud: Cloud) -> Release:
     """A release of a disk of some megabytes, which compress to nothing less."""
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", cloud.folder / "release_key"])
-    tree(cloud.folder / "tree")
+    add_code(tree(cloud.folder / "tree"))
     return another(cloud, FIRST)
 
 

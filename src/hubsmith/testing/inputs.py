@@ -200,6 +200,8 @@ class Watch:
         if not isinstance(name, str | Path):
             return
         text = str(name)
+        if "\n" in text:  # a script for `sh -c` or `python -c`
+            return
         if text not in self._known:
             # Resolved: a project that a test makes may link to folders of this one.
             path = Path(os.path.realpath(text))
