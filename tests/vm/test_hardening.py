@@ -48,8 +48,11 @@ def test_lynis_finds_little_and_the_page_answers_all_of_it(
     report = machine.succeed(f"cat {FOLDER}/report")
     index = int(re.findall(r"^hardening_index=(\d+)$", report, flags=re.MULTILINE)[0])
     found = set(re.findall(r"^(?:suggestion|warning)\[\]=([^|]+)\|", report, flags=re.MULTILINE))
+    log = machine.succeed(f"cat {FOLDER}/log")
+    points, possible = re.findall(r"Currently having (\d+) points \(out of (\d+)\)", log)[-1]
     record_property("lynis", {"index": index, "suggestions": sorted(found)})
-    assert len(re.findall(r"Performing test ID", machine.succeed(f"cat {FOLDER}/log"))) > 200, "it looked at little"
+    assert len(re.findall(r"Performing test ID", log)) > 200, "it looked at little"
     assert found - {"LYNIS"} - answered == set(), "not on the page"
     assert SKIPPED.keys() <= answered
     assert index >= LEAST
+    assert f"**{index}** of 100 ({points} of {possible} points)" in text
