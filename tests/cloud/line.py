@@ -41,7 +41,7 @@ class Line:
         self.cloud.by()
 
     def order(self, **how: int) -> int:
-        """How it behaves from now on: ``cut``, ``flip``, ``hold``, or nothing wrong.
+        """How it behaves from now on: ``cut``, ``flip``, ``hold``, ``pause``, or nothing wrong.
 
         :returns: how many bytes have passed since the last order.
         """

@@ -3,7 +3,8 @@
 A program: `proxy.py LISTEN TARGET RECORD`. Each line on standard input, a JSON object, is how it behaves from then on:
 
 - `cut`: after so many bytes, in both directions together, the line is dead until the next order;
-- `hold`: after so many bytes nothing passes any more, and nobody is told;
+- `hold`: after so many bytes nothing passes any more, and nobody is told; with the next order the line is dead;
+- `pause`: the same, but with the next order what was held passes;
 - `flip`: which byte of an upload is changed.
 
 It answers each order with a line: how many bytes have passed since the one before.
@@ -40,7 +41,7 @@ class Line:
     def allowed(self, count: int) -> int:
         """How many of some bytes may pass."""
         with self.mutex:
-            limit = self.order.get("cut", self.order.get("hold"))
+            limit = next((self.order[name] for name in ("cut", "hold", "pause") if name in self.order), None)
             count = count if limit is None else max(0, min(count, limit - self.passed))
             self.passed += count
         return count
@@ -48,7 +49,8 @@ class Line:
     def wait(self) -> None:
         """Hold what comes until there is another order."""
         self.record.with_suffix(".held").touch()
-        while "hold" in self.order:
+        order = self.order
+        while self.order is order:
             time.sleep(0.05)
 
     @property
@@ -87,6 +89,10 @@ class Line:
                     body += len(block)
                 may = self.allowed(len(block))
                 target.sendall(block[:may])
+                if may < len(block) and "pause" in self.order:
+                    self.wait()
+                    target.sendall(block[may:])
+                    continue
                 if may < len(block) and "hold" in self.order:
                     self.wait()
                     self.cut()

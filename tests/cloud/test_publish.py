@@ -154,7 +154,7 @@ def test_bytes_that_change_on_the_way(cloud: Cloud, release: Release, line: Line
 
 
 def test_a_file_that_is_replaced_after_its_check(cloud: Cloud, release: Release, line: Line) -> None:
-    line.order(hold=MIB)
+    line.order(pause=MIB)
     process = cloud.start("publish", release.folder, "--cloud", CLOUD)
     line.wait_for_hold()
     with release.qcow2.open("r+b") as file:
