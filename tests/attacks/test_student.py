@@ -33,7 +33,7 @@ CALL = "import ctypes; print('returned', ctypes.CDLL(None).syscall({}))"
 LOG = """
 import socket
 try:
-    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"MESSAGE=chatter", "/run/systemd/journal/socket")
+    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"MESSAGE=chatter\\n", "/run/systemd/journal/socket")
 except OSError as error:
     print(error)
 """
