@@ -306,6 +306,8 @@ def test_an_interrupted_run_goes_on_where_it_was(
         ("open('out/toy/toy.qcow2').close()", "", ""),
         ("with pytest.raises(OSError): subprocess.run(['/nowhere/hub' + 'smith'])", "", "src/hubsmith/cli/__init__.py"),
         ("with pytest.raises(OSError): subprocess.run(['hubsmith'], env={'PATH': '/nowhere'})", "", ""),
+        # Longer than a path may be.
+        ("subprocess.run(['sh', '-c', 'true' + chr(10) + 5000 * '#'])", "", ""),
     ],
 )
 def test_what_is_read_must_be_an_input(body: str, marker: str, stray: str, project: Project) -> None:
