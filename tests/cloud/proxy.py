@@ -48,8 +48,8 @@ class Line:
 
     def wait(self) -> None:
         """Hold what comes until there is another order."""
+        order = self.order  # before anyone can see that something is held, and give another one
         self.record.with_suffix(".held").touch()
-        order = self.order
         while self.order is order:
             time.sleep(0.05)
 

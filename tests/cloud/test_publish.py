@@ -22,7 +22,7 @@ import hubsmith
 from hubsmith.release.folder import Release
 from hubsmith.run import run
 
-#: Code that makes an image, of which a manifest has the checksum.
+#: Code whose checksums are in a manifest.
 MAKERS = [f"src/hubsmith/{room}/**/*.py" for room in ("build", "disk", "guest", "settings")]
 pytestmark = [pytest.mark.slow, pytest.mark.reads(*MAKERS)]
 
@@ -35,7 +35,7 @@ def release(cloud: Cloud) -> Release:
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", cloud.folder / "release_key"])
     code = tree(cloud.folder / "tree") / "src/hubsmith"
     code.parent.mkdir()
-    # Its checksums are in the manifest. Not a copy, so that the test has read nothing else of it.
+    # A link: copying would make the tests depend on all of the code.
     code.symlink_to(Path(hubsmith.__file__).parent)
     return another(cloud, FIRST)
 

@@ -86,7 +86,7 @@ class Workshop:
         return page.status_code == 200 and page.url.startswith(f"{client.base}/user/{client.name}/lab")
 
     def nodes(self) -> dict[str, str]:
-        """What Swarm says of each machine that has told its name: `Ready`, `Down`, …"""
+        """The status of each node: `Ready`, `Down`, … A node that has just joined has no name yet, and is left out."""
         rows = self.on("master", "docker node ls --format '{{.Hostname}}|{{.Status}}'").splitlines()
         named = (row.split("|") for row in rows)
         return {name: state for name, state in named if name}

@@ -307,6 +307,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
         ("with pytest.raises(OSError): subprocess.run(['/nowhere/hub' + 'smith'])", "", "src/hubsmith/cli/__init__.py"),
         ("with pytest.raises(OSError): subprocess.run(['hubsmith'], env={'PATH': '/nowhere'})", "", ""),
         # Longer than a path may be.
+        ("subprocess.run(['sh', '-c', ':' + 5000 * ' '])", "", ""),
         ("subprocess.run(['sh', '-c', 'true' + chr(10) + 5000 * '#'])", "", ""),
     ],
 )

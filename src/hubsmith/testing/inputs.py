@@ -165,7 +165,7 @@ class Watch:
         fixtures = getattr(item, "_fixtureinfo", None)
         for definitions in fixtures.name2fixturedefs.values() if fixtures else ():
             seen = seen.union(*(self._of_fixtures.get(one, ()) for one in definitions))
-        used = {path.relative_to(root).as_posix() for path in seen if path.is_file()}
+        used = {path.relative_to(root).as_posix() for path in seen if _is_file(path)}
         stray = sorted(path for path in used - inputs.files.keys() if not self._covered(path, inputs))
         if stray:
             raise HarnessFailed(
@@ -200,8 +200,6 @@ class Watch:
         if not isinstance(name, str | Path):
             return
         text = str(name)
-        if "\n" in text:  # a script for `sh -c` or `python -c`
-            return
         if text not in self._known:
             # Resolved: a project that a test makes may link to folders of this one.
             path = Path(os.path.realpath(text))
@@ -211,6 +209,14 @@ class Watch:
         if (found := self._known[text]) is not None:
             for seen in self._seen:
                 seen.add(found)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file. A script for `sh -c` can be longer than any path."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def change_times(root: Path) -> dict[str, int]:
